@@ -1,0 +1,7 @@
+//! The rhd daemon: all that touches the world, and its command line.
+//!
+//! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
+//! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
+//! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root).
+
+pub mod framed;

@@ -1,0 +1,3 @@
+//! `rhd`: one binary for the daemon and its command line.
+
+fn main() {}

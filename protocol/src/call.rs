@@ -1,0 +1,156 @@
+//! A call and its replies: the same frames on every hop, client to daemon to daemon to worker.
+//!
+//! A caller opens a stream (or takes a connection), writes one [`Call`], and reads [`Reply`] frames
+//! until one [is final](Reply::is_final). Closing the stream before that cancels the call.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{error::ErrorInfo, id::CallId};
+
+/// What the call does to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Calls the function, or the method named by `method`.
+    #[default]
+    Call,
+    /// Constructs an instance of a class; `instance` names it.
+    New,
+    /// Reads the attribute or property named by `method`.
+    Get,
+    /// Sets the attribute named by `method` to the one argument.
+    Set,
+    /// Drops an instance.
+    Drop,
+    /// Loads code into the worker; only a daemon sends it, with `load` set.
+    Load,
+}
+
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// cloudpickle, protocol 5; parts after the first are its out-of-band buffers.
+    #[default]
+    Pickle,
+    /// Plain data, language-neutral.
+    Msgpack,
+    /// Text for people and HTTP.
+    Json,
+}
+
+/// The header of a call. The body is `(args, kwargs)` in `codec`, as the concatenation of `parts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// [`crate::VERSION`] of the writer.
+    pub v: u16,
+    /// Chosen by the client.
+    pub id: CallId,
+    /// Name or id of the node that must run it; none: whoever hosts the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Canonical name of a function, class or instance.
+    pub service: String,
+    /// What to do with it.
+    #[serde(default)]
+    pub verb: Verb,
+    /// Method or attribute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Canonical name of the instance to construct.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Encoding of the body, and of the result.
+    #[serde(default)]
+    pub codec: Codec,
+    /// Lengths in bytes of the body's parts.
+    #[serde(default)]
+    pub parts: Vec<u64>,
+    /// Milliseconds that the call may take from now on; none: no deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Whether stdout and stderr are wanted back.
+    #[serde(default)]
+    pub logs: bool,
+    /// Name of the node that the call came from; set by the daemon there.
+    #[serde(default)]
+    pub caller: String,
+    /// What to load, for [`Verb::Load`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<crate::worker::Load>,
+}
+
+/// A reply to a call or to any request of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Reply {
+    /// Output of the call; the body is the bytes as written.
+    Log {
+        /// Which call, on connections that carry several.
+        id: Option<CallId>,
+        /// 1 stdout, 2 stderr.
+        fd: u8,
+    },
+    /// One item of a generator.
+    Item {
+        /// Which call, on connections that carry several.
+        id: Option<CallId>,
+        /// Encoding of the body.
+        #[serde(default)]
+        codec: Codec,
+        /// Lengths of the body's parts.
+        #[serde(default)]
+        parts: Vec<u64>,
+    },
+    /// What is being done on the way (building an env, sending files); for people.
+    Progress {
+        /// One line.
+        text: String,
+    },
+    /// The result. Final.
+    Done {
+        /// Which call, on connections that carry several.
+        id: Option<CallId>,
+        /// Encoding of the body.
+        #[serde(default)]
+        codec: Codec,
+        /// Lengths of the body's parts.
+        #[serde(default)]
+        parts: Vec<u64>,
+    },
+    /// It failed; the body is the pickled exception, or empty. Final.
+    Fail {
+        /// Which call, on connections that carry several.
+        id: Option<CallId>,
+        /// Everything that the user should know.
+        error: ErrorInfo,
+    },
+}
+
+impl Reply {
+    /// Whether no further reply follows.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Fail { .. })
+    }
+
+    /// The call it belongs to, where it says so.
+    pub fn id(&self) -> Option<CallId> {
+        match self {
+            Self::Log { id, .. }
+            | Self::Item { id, .. }
+            | Self::Done { id, .. }
+            | Self::Fail { id, .. } => *id,
+            Self::Progress { .. } => None,
+        }
+    }
+
+    /// A result in one part of msgpack, as all answers of a daemon itself are.
+    pub fn done(body_len: usize) -> Self {
+        Self::Done { id: None, codec: Codec::Msgpack, parts: vec![body_len as u64] }
+    }
+
+    /// A failure that belongs to the only call of its stream.
+    pub fn fail(error: ErrorInfo) -> Self {
+        Self::Fail { id: None, error }
+    }
+}

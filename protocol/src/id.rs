@@ -1,0 +1,136 @@
+//! Ids: fixed-size bytes in memory, lower-case base32 text everywhere else.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::Encoding;
+use serde::{Deserialize, Serialize, de};
+
+/// A text that is not an id of the expected kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {kind} ({len} characters of base32)")]
+pub struct ParseIdError {
+    kind: &'static str,
+    len: usize,
+    text: String,
+}
+
+fn base32() -> Encoding {
+    let mut spec = data_encoding::Specification::new();
+    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    // The symbols above are fixed and valid; the fallback is never taken.
+    spec.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
+}
+
+/// Encodes bytes as the lower-case base32 that every id and ticket uses.
+pub fn encode_base32(bytes: &[u8]) -> String {
+    base32().encode(bytes)
+}
+
+/// Decodes lower-case base32; `None` when a character is out of place.
+pub fn decode_base32(text: &str) -> Option<Vec<u8>> {
+    base32().decode(text.as_bytes()).ok()
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; $len]);
+
+        impl $name {
+            /// Takes the raw bytes.
+            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+
+            /// The raw bytes.
+            pub const fn as_bytes(&self) -> &[u8; $len] {
+                &self.0
+            }
+
+            /// The first ten characters, for people.
+            pub fn short(&self) -> String {
+                self.to_string().chars().take(10).collect()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&encode_base32(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                decode_base32(text)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map(Self)
+                    .ok_or_else(|| ParseIdError {
+                        kind: $kind,
+                        len: ($len * 8usize).div_ceil(5),
+                        text: text.chars().take(80).collect(),
+                    })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// A node: its Ed25519 public key, the same key that its libp2p PeerId wraps.
+    NodeId, 32, "node id"
+);
+id!(
+    /// A realm: the Ed25519 public key that signs its members' certificates.
+    RealmId, 32, "realm id"
+);
+id!(
+    /// A call: 16 random bytes chosen by the client, unique for good.
+    CallId, 16, "call id"
+);
+id!(
+    /// Content: a BLAKE3 hash.
+    Hash, 32, "hash"
+);
+
+impl Hash {
+    /// Hashes `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips_and_length_is_checked() {
+        let id = CallId::from_bytes(*b"0123456789abcdef");
+        assert_eq!(id.to_string().len(), 26);
+        assert_eq!(id.to_string().parse::<CallId>(), Ok(id));
+        assert!(id.to_string().parse::<NodeId>().is_err());
+        assert!("".parse::<CallId>().is_err());
+        assert!("A".repeat(26).parse::<CallId>().is_err());
+    }
+}

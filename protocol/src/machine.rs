@@ -1,0 +1,2 @@
+//! The decisions, as plain values: `handle(input, now) -> effects`. Time is a number of milliseconds
+//! on the caller's own monotonic clock.

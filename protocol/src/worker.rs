@@ -1,0 +1,116 @@
+//! Daemon and worker.
+//!
+//! A worker process opens connections to its daemon's worker socket. Each starts with a [`Hello`].
+//! A `call` lane then carries one call at a time: the daemon writes a [`Call`](crate::call::Call),
+//! the worker answers with [`Reply`](crate::call::Reply) frames until a final one. The one `control`
+//! lane carries [`Control`] frames to the worker, and the replies of coroutines from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{call::Call, id::CallId, service::Interface};
+
+/// What a connection of a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// One call at a time, on a thread of its own.
+    Call,
+    /// Orders to the process, and all calls of coroutines.
+    Control,
+}
+
+/// The first frame of a worker's connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`crate::VERSION`] of the writer.
+    pub v: u16,
+    /// Id of the worker, from its environment (`RHD_WORKER`).
+    pub worker: String,
+    /// Secret of this worker process, from its environment (`RHD_WORKER_TOKEN`).
+    pub token: String,
+    /// What the connection is for.
+    pub lane: Lane,
+    /// The interpreter, as `3.11.7`.
+    #[serde(default)]
+    pub python: String,
+}
+
+/// What a daemon writes on the control lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Control {
+    /// Opens this many further call lanes.
+    Lanes {
+        /// How many.
+        count: u32,
+    },
+    /// Runs a coroutine or async generator on the event loop; the body is the call's.
+    Call {
+        /// The call.
+        call: Box<Call>,
+    },
+    /// Cancels a call, on whichever lane it runs.
+    Cancel {
+        /// Which.
+        id: CallId,
+    },
+    /// Allows this many further items of an async generator (the first [`ITEM_CREDIT`] are free).
+    Credit {
+        /// Which.
+        id: CallId,
+        /// How many.
+        items: u32,
+    },
+}
+
+/// Items of an async generator that may be under way before the first [`Control::Credit`].
+pub const ITEM_CREDIT: u32 = 16;
+
+/// A tree of project files on the worker's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeRoot {
+    /// Which project: the same for every version of it.
+    pub project: String,
+    /// The folder that holds this version.
+    pub dir: String,
+    /// Folders below `dir` to put on `sys.path` (`""` is `dir` itself).
+    pub sys_path: Vec<String>,
+}
+
+/// Where in the code the function or class is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Entry {
+    /// Importable: by reference.
+    Import {
+        /// `package.module`.
+        module: String,
+        /// `Class.method` or `function`.
+        qualname: String,
+    },
+    /// By value: the body is its cloudpickle.
+    Value {
+        /// `3.11`: bytecode of one minor version runs on no other.
+        python: String,
+    },
+}
+
+/// What [`Verb::Load`](crate::call::Verb::Load) loads, under the call's `service` name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Project folders, the entry's own first.
+    pub roots: Vec<CodeRoot>,
+    /// The function or class.
+    pub entry: Entry,
+    /// The version it becomes.
+    pub version: crate::id::Hash,
+}
+
+/// The result of a load, as msgpack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// What callers may do.
+    pub interface: Interface,
+    /// Whether it is a class.
+    pub class: bool,
+}
