@@ -1,2 +1,4 @@
 //! The decisions, as plain values: `handle(input, now) -> effects`. Time is a number of milliseconds
 //! on the caller's own monotonic clock.
+
+pub mod backoff;
