@@ -4,4 +4,5 @@
 //! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
 //! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root).
 
+pub mod blobs;
 pub mod framed;
