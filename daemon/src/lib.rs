@@ -4,4 +4,6 @@
 //! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
 //! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root).
 
+pub mod cli;
 pub mod framed;
+pub mod node;

@@ -66,14 +66,10 @@ impl Client {
             Request::Deploy { deploy } => Some(deploy.id.to_string()),
             _ => None,
         };
-        if let Err(source) = connection.send(request, body).await {
-            if let ConnectionError::Frame(source) = source {
-                return Err(ErrorInfo::new(
-                    ErrorKind::BadRequest,
-                    format!("request is too large: {source}"),
-                ));
-            }
-            // The daemon may have answered before it stopped reading; that answer says more.
+        // After any other failure the daemon's answer, if it gave one, says more than a broken pipe.
+        if let Err(ConnectionError::Frame(source)) = connection.send(request, body).await {
+            let message = format!("request is too large: {source}");
+            return Err(ErrorInfo::new(ErrorKind::BadRequest, message));
         }
         Ok(Replies { client: self.clone(), connection: Some(connection), call })
     }
@@ -161,10 +157,11 @@ impl Replies {
             )
             .call(call)
             .hint("see why: rhd doctor"),
-            None => {
-                ErrorInfo::new(ErrorKind::DaemonUnavailable, "the daemon went away before it answered")
-                    .hint("see why: rhd doctor")
-            }
+            None => ErrorInfo::new(
+                ErrorKind::DaemonUnavailable,
+                "the daemon went away before it answered",
+            )
+            .hint("see why: rhd doctor"),
         }
     }
 }
