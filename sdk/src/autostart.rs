@@ -7,9 +7,9 @@ use std::{
 };
 
 use rhd_protocol::error::{ErrorInfo, ErrorKind};
-use tokio::{net::UnixStream, process::Command, time};
+use tokio::{process::Command, time};
 
-use crate::socket_path;
+use crate::{address, socket_path};
 
 /// `rhd up --detach` gives up sooner by itself.
 const START: Duration = Duration::from_secs(30);
@@ -45,13 +45,15 @@ pub(crate) async fn start(home: &Path) -> Result<(), ErrorInfo> {
     if output.status.success() || answers(home).await {
         return Ok(());
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    Err(failed(
+        String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned(),
+    ))
 }
 
 async fn answers(home: &Path) -> bool {
     let path = socket_path(home);
     for _ in 0..40 {
-        if UnixStream::connect(&path).await.is_ok() {
+        if address::connect(&path).await.is_ok() {
             return true;
         }
         time::sleep(RETRY).await;

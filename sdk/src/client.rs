@@ -6,18 +6,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::{
+    address, autostart,
+    connection::{Connection, ConnectionError},
+    socket_path,
+};
 use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::Reply,
     error::{ErrorInfo, ErrorKind},
-};
-use tokio::net::UnixStream;
-
-use crate::{
-    autostart,
-    connection::{Connection, ConnectionError},
-    socket_path,
 };
 
 /// Connections kept for the next request; those beyond it are closed.
@@ -76,8 +74,15 @@ impl Client {
 
     async fn open(&self) -> Result<Connection, ErrorInfo> {
         let path = socket_path(&self.home);
-        match UnixStream::connect(&path).await {
-            Ok(stream) => Ok(Connection::new(stream)),
+        match address::connect(&path).await {
+            Ok(stream) => {
+                // The daemon hears no other user; nor shall this one talk to somebody else's daemon.
+                let owner = stream.peer_cred().map(|cred| cred.uid());
+                if owner.is_ok_and(|uid| uid != rustix::process::geteuid().as_raw()) {
+                    return Err(not_ours(&self.home));
+                }
+                Ok(Connection::new(stream))
+            }
             Err(source) => Err(no_connection(&self.home, &path, &source)),
         }
     }
@@ -96,24 +101,22 @@ impl Client {
     }
 }
 
+fn not_ours(home: &Path) -> ErrorInfo {
+    let message = format!("the daemon of {} belongs to another user", home.display());
+    ErrorInfo::new(ErrorKind::PermissionDenied, message)
+        .hint("use a home of your own: rhd --home DIR up --detach")
+}
+
 fn no_connection(home: &Path, path: &Path, source: &io::Error) -> ErrorInfo {
-    let home = home.display();
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => ErrorInfo::new(
-            ErrorKind::PermissionDenied,
-            format!("the daemon of {home} belongs to another user"),
-        )
-        .hint("use a home of your own: rhd --home DIR up --detach"),
+    let start = format!("start one: rhd --home {} up --detach", home.display());
+    let message = match source.kind() {
+        io::ErrorKind::PermissionDenied => return not_ours(home),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            ErrorInfo::new(ErrorKind::DaemonUnavailable, format!("no daemon runs in {home}"))
-                .hint(format!("start one: rhd --home {home} up --detach"))
+            format!("no daemon runs in {}", home.display())
         }
-        _ => ErrorInfo::new(
-            ErrorKind::DaemonUnavailable,
-            format!("can't connect to {}: {source}", path.display()),
-        )
-        .hint("a socket's path may have at most 107 bytes: use a shorter --home"),
-    }
+        _ => format!("can't connect to {}: {source}", path.display()),
+    };
+    ErrorInfo::new(ErrorKind::DaemonUnavailable, message).hint(start)
 }
 
 /// The replies to one request; dropping them before the final one cancels it.

@@ -11,6 +11,7 @@
 //! Each request has a connection to the daemon of its own while it is under way; connections are
 //! kept for the next. Dropping [`Replies`] before the last one cancels the request.
 
+mod address;
 mod autostart;
 mod calls;
 mod client;

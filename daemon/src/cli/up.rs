@@ -78,7 +78,12 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         // Fails only where the process leads a group already, and then it has no terminal to leave.
         let _ = rustix::process::setsid();
     }
-    node::run(node::Options { home: cx.home().to_path_buf(), overrides }).await
+    let options = node::Options { home: cx.home().to_path_buf(), set: overrides };
+    let aborted = node::run(options, |_| ui.note("up; Ctrl-C ends it")).await?;
+    for call in aborted {
+        ui.note(&format!("aborted: {call}"));
+    }
+    Ok(())
 }
 
 /// Starts this program once more, in a session of its own, and waits until it answers.
