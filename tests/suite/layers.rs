@@ -68,8 +68,8 @@ fn workspace() -> PathBuf {
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let path = workspace().join(folder).join("Cargo.toml");
     let manifest: Table = fs::read_to_string(path).unwrap().parse().unwrap();
-    let names = manifest["dependencies"].as_table().map(|t| t.keys().cloned().collect());
-    names.unwrap_or_default()
+    let names = manifest.get("dependencies").and_then(|d| d.as_table());
+    names.map(|t| t.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// Every Rust file below `folder`, with its code: comments left out.
