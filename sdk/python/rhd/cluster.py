@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .daemon import daemon
-from .errors import NotFound
 from .faults import fault
 
 
@@ -72,24 +71,11 @@ def node_of(given: Any) -> str | None:
     raise TypeError(f"expected rh.cluster(…) or the name of a node, not {given!r}")
 
 
-def unknown(name: str, peers: list[dict[str, Any]] | None = None) -> Exception:
+def unknown(name: str, peers: list[dict[str, Any]]) -> Exception:
     """The error for a node that nobody here knows."""
-    peers = daemon().request("peers") if peers is None else peers
     names = ", ".join(sorted(str(peer["name"]) for peer in peers)) or "none"
     return fault(
         "not_found",
-        f"no node {name!r} in this realm",
+        f"no node named {name!r} in this realm",
         hint=f"known nodes: {names}; let another join with `rhd invite` and `rhd join TICKET`",
     )
-
-
-def is_known(name: str) -> bool:
-    """Whether a node of this name or id is in the realm."""
-    return any(name in (peer["name"], peer["id"]) for peer in daemon().request("peers"))
-
-
-def explained(error: NotFound, node: str | None) -> Exception:
-    """A failure to find something, with the known nodes named where it was the node itself."""
-    if node is None or error.hint or is_known(node):
-        return error
-    return unknown(node)

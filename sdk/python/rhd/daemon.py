@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import socket
 import subprocess
@@ -234,8 +233,14 @@ def decode(reply: dict[str, Any], body: memoryview) -> Any:
 
 def call_id() -> str:
     """A fresh id: 16 random bytes in lower-case base32."""
-    return base64.b32encode(os.urandom(16))[:26].decode().lower()
+    random = os.urandom(26)
+    return (random[:25].translate(_DIGIT) + random[25:].translate(_LAST)).decode()
 
+
+_BASE32 = b"abcdefghijklmnopqrstuvwxyz234567"
+_DIGIT = _BASE32 * 8
+# 26 digits have two bits more than 16 bytes; these are zero.
+_LAST = bytes(_BASE32[byte & 28] for byte in range(256))
 
 _daemons: dict[str, Daemon] = {}
 

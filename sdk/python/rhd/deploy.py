@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import config, project
-from .cluster import explained
 from .daemon import Daemon, call_id
 from .env import Env
-from .errors import NotFound
+from .lease import Lease
 
 CHECK = 0.05
 """Seconds between two looks at the files behind a function that is being called."""
@@ -52,6 +51,7 @@ class Deployment:
         self.env = env
         self.info: dict[str, Any] = {}
         self.next_look = 0.0
+        self.lease: Lease | None = None
         self._name = name
         self._lock = threading.Lock()
         self._watch = Watch(())
@@ -81,9 +81,11 @@ class Deployment:
         source = project.locate(self.obj, self.env.working_dir)
         # Marked before the daemon reads the files: what changes meanwhile is seen by the next look.
         watch = Watch(source.watched(WATCHED))
+        unnamed = self._name is None
         if self._name is None:
             mark = project.short(f"{source.mark} {self.env.wire()}".encode())
-            self._name = f"{plain_name(self.obj)}-{mark}"
+            # The dot keeps it from being listed: it is nobody else's.
+            self._name = f".{plain_name(self.obj)}-{mark}"
         call = call_id()
         parts = [source.body] if source.body else []
         request = {
@@ -95,11 +97,10 @@ class Deployment:
             "roots": [root.wire() for root in source.roots],
             "entry": source.entry,
         }
-        try:
-            self.info = self.daemon.ask({"op": "deploy", "deploy": request}, parts, call)
-        except NotFound as e:
-            raise explained(e, self.node) from e.__cause__
+        self.info = self.daemon.ask({"op": "deploy", "deploy": request}, parts, call)
         self.node = self.info["node_id"]
+        if source.is_private and unnamed:
+            self.lease = Lease(self.daemon, self.info["name"], self.node)
         self._watch = watch
 
 

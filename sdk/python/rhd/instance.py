@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
-import queue
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from . import remote
 from .callables import RemoteCallable
 from .cluster import Cluster
-from .connection import Connection
 from .daemon import daemon
+from .lease import Lease
 from .remote import GENERATORS, Target
-
-FAREWELL = 1.0
-"""Seconds that the end of this process may take for dropping what it leaves behind."""
 
 
 class RemoteMethod(RemoteCallable):
@@ -177,85 +170,9 @@ def _handle(own: Own) -> RemoteInstance:
 def made(target: Target, interface: dict[str, Any], owned: bool) -> RemoteInstance:
     """A handle; the object of an `owned` one ends with it."""
     if owned:
-        bare = target.with_options(target.options)
-        target.lease = Lease(bare)
+        target.lease = Lease(target.daemon, target.service, target.node_id, instance=True)
     return _handle(Own(target, interface.get("members", {})))
 
 
 def _restored(known: tuple[Any, ...], members: dict[str, str]) -> RemoteInstance:
     return _handle(Own(Target(daemon(), *known), members))
-
-
-class Lease:
-    """Keeps an object that has no name of its own; the end of the lease drops it on its host."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        _dropper.hold(target)
-
-    def __del__(self) -> None:
-        _dropper.release(self._target)
-
-
-class Dropper:
-    """Drops objects from a thread of its own: a finalizer must neither wait nor start threads."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, Target] = {}
-        self._over: queue.SimpleQueue[Target] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def hold(self, target: Target) -> None:
-        """Notes an object that is in use."""
-        self._held[target.service] = target
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="rhd-drop", daemon=True)
-            self._thread.start()
-
-    def release(self, target: Target) -> None:
-        """Notes that an object is no longer in use; safe in a finalizer."""
-        if self._held.pop(target.service, None) is not None:
-            self._over.put(target)
-
-    def _run(self) -> None:
-        while True:
-            drop(self._over.get(), 10.0)
-
-    def farewell(self) -> None:
-        """Drops all that is left, as far as there is time for it."""
-        deadline = time.monotonic() + FAREWELL
-        while not self._over.empty():
-            target = self._over.get()
-            self._held[target.service] = target
-        for target in list(self._held.values()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            drop(target, left)
-
-    def forget(self) -> None:
-        """Leaves the parent's objects to the parent, in a forked child."""
-        self.__init__()  # type: ignore[misc]
-
-
-def drop(target: Target, timeout: float) -> None:
-    """Drops an object on its host, if the host can be reached."""
-    conn: Connection | None = None
-    try:
-        parts = remote.body(target, (), {})
-        call, header = target.header(parts, "drop", {"timeout_ms": int(timeout * 1000) + 1})
-        conn = target.daemon.take_kept(call)
-        conn.sock.settimeout(timeout)
-        conn.post(header, parts)
-        conn.next()
-        conn.sock.settimeout(None)
-    except Exception:
-        # Nobody waits for it: the object then ends with its worker.
-        pass
-    finally:
-        if conn is not None:
-            target.daemon.give(conn)
-
-
-_dropper = Dropper()
-atexit.register(_dropper.farewell)

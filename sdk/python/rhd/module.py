@@ -153,7 +153,7 @@ class RemoteClass:
     def _build(self, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Any:
         self._renew()
         target = self._target
-        wanted = canonical(name, target.daemon) if name else f"{target.service}-{fresh()}"
+        wanted = canonical(name, target.daemon) if name else unnamed(target.service)
         try:
             remote.call(target, args, kwargs, "new", instance=wanted)
         except NotFound as e:
@@ -212,9 +212,11 @@ class RemoteClass:
         return RemoteClass._known, (t.service, t.node, t.node_id, self._interface)
 
 
-def fresh() -> str:
-    """Eight random characters for a name that nobody chose."""
-    return base64.b32encode(os.urandom(5)).decode().lower()
+def unnamed(service: str) -> str:
+    """A name for an object of a class that nobody chose one for; the dot keeps it unlisted."""
+    folder, _, last = service.rpartition("/")
+    mark = base64.b32encode(os.urandom(5)).decode().lower()
+    return f"{folder}/.{last.removeprefix('.')}-{mark}"
 
 
 def canonical(name: str, at: Daemon) -> str:

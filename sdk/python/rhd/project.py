@@ -50,6 +50,8 @@ class Source:
     roots: list[Root]
     mark: str
     """Distinguishes it from others of the same name."""
+    is_private: bool
+    """Whether no other process can mean the same thing."""
 
     def watched(self, beside: int) -> set[str]:
         """The files that it may depend on: those loaded here, and some `beside` them that may be
@@ -69,10 +71,12 @@ def locate(obj: Any, working_dir: str | None = None) -> Source:
         entry = {"t": "import", "module": module.__name__, "qualname": obj.__qualname__}
         path = local_file(module)
         roots = _roots(module, working_dir) if path else []
-        return Source(entry, b"", roots, short(repr((path, entry, socket.gethostname())).encode()))
+        mark = short(repr((path, entry, socket.gethostname())).encode())
+        return Source(entry, b"", roots, mark, False)
     entry = {"t": "value", "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
     body = codec.dumps_by_value(obj)
-    return Source(entry, body, _roots(module, working_dir), short(body))
+    mark = short(os.urandom(16))
+    return Source(entry, body, _roots(module, working_dir), mark, True)
 
 
 def short(data: bytes) -> str:
