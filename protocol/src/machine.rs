@@ -2,3 +2,5 @@
 //! on the caller's own monotonic clock.
 
 pub mod backoff;
+pub mod queue;
+pub mod supervision;
