@@ -14,8 +14,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 SDK = Path(__file__).resolve().parents[2] / "sdk" / "python"
 if str(SDK) not in sys.path:
     sys.path.insert(0, str(SDK))
@@ -264,11 +262,4 @@ class Daemon:
             self.out.close()
 
 
-@pytest.fixture
-def daemon(tmp_path):
-    daemon = Daemon(tmp_path)
-    yield daemon
-    daemon.close()
-
-
-__all__ = ["PYTHON", "Daemon", "Under", "UnderControl", "codec", "daemon", "errors", "frames", "msgpack", "new_id"]
+__all__ = ["Daemon", "Under", "UnderControl", "codec", "errors", "frames", "msgpack", "new_id"]

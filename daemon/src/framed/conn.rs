@@ -3,8 +3,15 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rhd_protocol::frame::{PREFIX, Prefix};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use rhd_protocol::frame::{FrameError, PREFIX, Prefix};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
 
 use super::{Frame, FramedError, JOIN, STEP};
 
@@ -55,6 +62,14 @@ impl<S> Conn<S> {
     }
 }
 
+impl Conn<UnixStream> {
+    /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
+    pub fn into_split(self) -> (Conn<OwnedReadHalf>, OwnedWriteHalf) {
+        let (read, write) = self.stream.into_split();
+        (Conn { stream: read, read: self.read, write: self.write }, write)
+    }
+}
+
 impl<S: AsyncRead + Unpin> Conn<S> {
     /// Reads the next frame; `None` when the stream ended between frames.
     pub async fn read(&mut self, max_body: usize) -> Result<Option<Frame>, FramedError> {
@@ -102,6 +117,13 @@ impl<S: AsyncWrite + Unpin> Conn<S> {
             }
         }
         self.stream.flush().await
+    }
+}
+
+impl Frame {
+    /// Replaces the header, keeping the body.
+    pub fn with_header(&self, header: &impl Serialize) -> Result<Self, FrameError> {
+        Self::new(header, self.body.clone())
     }
 }
 

@@ -278,8 +278,7 @@ def dump_exception(exc: BaseException) -> bytes:
 
 def _shown(value: Any) -> str:
     try:
-        text = value if isinstance(value, str) else repr(value)
-        return text if len(text) <= 200 else text[:200] + "..."
+        return repr(value)[:200]
     except BaseException:
         return f"<{type(value).__name__}>"
 
