@@ -3,3 +3,5 @@
 
 pub mod backoff;
 pub mod routing;
+pub mod queue;
+pub mod supervision;
