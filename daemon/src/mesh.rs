@@ -43,7 +43,9 @@ mod link;
 mod presence;
 mod roster;
 mod stream;
+mod swarm;
 mod tls;
+mod transport;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,7 @@ use identity::Identity;
 use join::Invites;
 use link::{LinkEvent, Links};
 use roster::{Msg, Parts, Roster};
+use swarm::Relays;
 use tls::{Credentials, Tls};
 
 /// Link events that wait for the roster.
@@ -88,6 +91,7 @@ struct Inner {
     addrs: watch::Receiver<Vec<SocketAddr>>,
     links: Links,
     roster: Roster,
+    relays: Relays,
     /// Held while this node joins: one join at a time.
     joining: tokio::sync::Mutex<()>,
     announced: watch::Sender<(Vec<ServiceAd>, u32)>,
@@ -127,12 +131,11 @@ impl Mesh {
         let links = Links::new(me, link_events_tx, stop.clone());
         let shown = links.accept(wire::PRESENCE);
         let (gossip, gossip_rx) = mpsc::channel(GOSSIP);
-        drop(gossip_rx);
         let parts = Parts {
             home,
-            config,
+            config: config.clone(),
             key: identity.key().clone(),
-            credentials: credentials_rx,
+            credentials: credentials_rx.clone(),
             endpoint: endpoint.clone(),
             links: links.clone(),
             link_events,
@@ -141,8 +144,22 @@ impl Mesh {
             stop: stop.clone(),
         };
         let roster = Roster::start(parts, &tracker)?;
+        let swarm = swarm::Parts {
+            config: &config,
+            keypair: identity.keypair(),
+            credentials: credentials_rx,
+            endpoint: endpoint.clone(),
+            arrivals: arrivals.libp2p,
+            addrs: addrs.clone(),
+            links: links.clone(),
+            roster: roster.clone(),
+            gossip: gossip_rx,
+            stop: stop.clone(),
+        };
+        let relays = Relays::start(swarm, &tracker)?;
         let inner = Inner {
             me,
+            relays,
             identity: Mutex::new(identity),
             invites: Arc::new(Mutex::new(invites)),
             credentials,
@@ -203,10 +220,19 @@ impl Mesh {
         proto: &'static str,
         priority: Priority,
     ) -> Result<Stream, MeshError> {
-        let links = &self.inner.links;
+        let (links, relays) = (&self.inner.links, &self.inner.relays);
         if links.get(peer).is_none() {
-            let wait = tokio::time::timeout(LINK_WAIT, links.wait(peer));
-            wait.await.map_err(|_| MeshError::NoLink { peer })?;
+            relays.want(peer);
+            let mut peers = self.peers();
+            let relayed = peers.wait_for(|peers| {
+                peers.iter().any(|info| info.node == peer && info.path == Route::Relayed)
+            });
+            let deadline = tokio::time::sleep(LINK_WAIT);
+            tokio::select! {
+                _ = links.wait(peer) => {}
+                Ok(_) = relayed => return relays.open(peer, proto).await,
+                () = deadline => return Err(MeshError::NoLink { peer }),
+            }
         }
         match links.open(peer, proto, priority).await {
             Some(opened) => opened.map_err(|source| MeshError::Open { peer, source }),

@@ -149,6 +149,23 @@ impl Endpoint {
         self.connect(addr, self.tls.member(alpn, node)?).await
     }
 
+    /// As [`dial`](Self::dial), from a port of its own that ends with the connection: shows a peer
+    /// whether packets that nobody asked for reach it.
+    pub(super) async fn dial_from_new_port(
+        &self,
+        addr: SocketAddr,
+        alpn: &'static [u8],
+        node: Option<NodeId>,
+    ) -> Result<Arrival, MeshError> {
+        let any: IpAddr = match addr {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let quic = Quic::client(SocketAddr::new(any, 0))
+            .map_err(|source| MeshError::Bind { port: 0, source })?;
+        self.connect_from(&quic, addr, self.tls.member(alpn, node)?).await
+    }
+
     /// Connects to `node` of `realm` to ask for membership.
     pub(super) async fn dial_join(
         &self,
@@ -160,9 +177,19 @@ impl Endpoint {
     }
 
     async fn connect(&self, addr: SocketAddr, tls: QuicClientConfig) -> Result<Arrival, MeshError> {
-        let unreachable = |reason: String| MeshError::Unreachable { addr, reason };
         let quic = port_for(&self.ports(), addr).map(|port| port.quic.clone());
-        let quic = quic.ok_or_else(|| unreachable("no socket of its family".into()))?;
+        let reason = || "no socket of its family".into();
+        let quic = quic.ok_or_else(|| MeshError::Unreachable { addr, reason: reason() })?;
+        self.connect_from(&quic, addr, tls).await
+    }
+
+    async fn connect_from(
+        &self,
+        quic: &Quic,
+        addr: SocketAddr,
+        tls: QuicClientConfig,
+    ) -> Result<Arrival, MeshError> {
+        let unreachable = |reason: String| MeshError::Unreachable { addr, reason };
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(self.transport.clone());
         // rustls wants a server name; peers are known by their keys.
