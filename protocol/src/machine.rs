@@ -5,3 +5,4 @@ pub mod backoff;
 pub mod routing;
 pub mod queue;
 pub mod supervision;
+pub mod presence;
