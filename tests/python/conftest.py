@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -177,6 +178,8 @@ class Project:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.modules: set[str] = set()
+        # Two projects of one env can't both have an `app`.
+        self.env = rh.env(name=f"{path.parent.name}-{os.getpid()}".replace("_", "-")[:60])
 
     def write(self, **files: str) -> None:
         """Writes modules; `pkg__mod` is `pkg/mod.py`."""
@@ -205,6 +208,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     yield made
     for name in [n for n in sys.modules if n.partition(".")[0] in made.modules]:
         del sys.modules[name]
+    for node in ("alpha", "beta"):
+        # Only where it was built.
+        with contextlib.suppress(rh.RhdError):
+            daemon.daemon().request("env_remove", node=node, key=made.env.name)
 
 
 def hosted(node: Node) -> dict[str, Any]:

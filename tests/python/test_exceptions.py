@@ -36,7 +36,7 @@ def test_a_class_of_the_project_is_raised_as_itself(where: str, project: Project
     """)
     trouble = project.load("trouble")
     with pytest.raises(trouble.Trouble) as caught:
-        rh.function(trouble.cause).to(where)(3)
+        rh.function(trouble.cause).to(where, project.env)(3)
     assert (caught.value.code, caught.value.detail) == (3, {"a": 1})
 
 
@@ -49,7 +49,7 @@ def test_a_class_that_the_caller_lacks_becomes_a_remote_error(beta: str, project
             raise Hidden("from afar")
     """)
     hidden = project.load("hidden")
-    rh.function(hidden.cause, name="tests/hidden").to(beta)
+    rh.function(hidden.cause, name="tests/hidden").to(beta, project.env)
     program = script(
         """
         import time, rhd as rh

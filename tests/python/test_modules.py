@@ -176,11 +176,11 @@ def test_a_subclass_of_module_goes_as_class_or_as_object(beta: str, project: Pro
     """)
     counter = project.load("counting").Counter
     assert counter(1).up() == 2
-    assert counter.to(beta)(10).up() == 11
-    assert counter(5, step=5).to(beta).up() == 10
-    one = counter(1).get_or_to(beta, name="tests/counter")
+    assert counter.to(beta, project.env)(10).up() == 11
+    assert counter(5, step=5).to(beta, project.env).up() == 10
+    one = counter(1).get_or_to(beta, project.env, name="tests/counter")
     assert one.up() == 2
-    assert counter(1).get_or_to(beta, name="tests/counter").up() == 3
+    assert counter(1).get_or_to(beta, project.env, name="tests/counter").up() == 3
 
 
 def test_handles_are_passed_on_and_back(mesh: Any) -> None:
@@ -214,7 +214,7 @@ def test_refresh_learns_new_members(beta: str, project: Project) -> None:
             def old(self):
                 return "old"
     """)
-    toy = rh.module(project.load("toys").Toy).to(beta)()
+    toy = rh.module(project.load("toys").Toy).to(beta, project.env)()
     assert toy.old() == "old"
     assert toy.refresh().old() == "old"
 

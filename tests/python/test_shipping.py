@@ -29,13 +29,13 @@ def test_a_project_goes_with_its_function(where: str, project: Project) -> None:
         """,
         lazy="two = 2",
     )
-    assert rh.function(project.load("app").answer).to(where)(0) == 42
+    assert rh.function(project.load("app").answer).to(where, project.env)(0) == 42
 
 
 def test_an_edit_runs_at_the_next_call(where: str, project: Project) -> None:
     project.write(app="from helper import part\ndef answer(): return part() + '1'",
                   helper="def part(): return 'a'")
-    remote = rh.function(project.load("app").answer).to(where)
+    remote = rh.function(project.load("app").answer).to(where, project.env)
     assert remote() == "a1"
     project.write(app="from helper import part\ndef answer(): return part() + '22'")
     assert remote() == "a22"
@@ -45,7 +45,7 @@ def test_an_edit_runs_at_the_next_call(where: str, project: Project) -> None:
 
 def test_an_edit_of_a_file_that_only_the_other_side_imports(where: str, project: Project) -> None:
     project.write(app="def answer():\n    import late\n    return late.value", late="value = 1")
-    remote = rh.function(project.load("app").answer).to(where)
+    remote = rh.function(project.load("app").answer).to(where, project.env)
     assert remote() == 1
     project.write(late="value = 22")
     assert remote() == 22
@@ -55,7 +55,7 @@ def test_a_syntax_error_in_an_edit_is_raised_until_it_is_mended(
     where: str, project: Project
 ) -> None:
     project.write(app="def answer(): return 1")
-    remote = rh.function(project.load("app").answer).to(where)
+    remote = rh.function(project.load("app").answer).to(where, project.env)
     assert remote() == 1
     project.write(app="def answer(: return 2")
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_a_syntax_error_in_an_edit_is_raised_until_it_is_mended(
 
 def test_an_edit_may_turn_a_function_into_a_generator(beta: str, project: Project) -> None:
     project.write(app="def answer(): return [1]")
-    remote = rh.function(project.load("app").answer).to(beta)
+    remote = rh.function(project.load("app").answer).to(beta, project.env)
     assert remote() == [1]
     project.write(app="def answer():\n    yield 1\n    yield 2")
     assert list(remote()) == [1, 2]
@@ -75,7 +75,7 @@ def test_an_edit_may_turn_a_function_into_a_generator(beta: str, project: Projec
 
 def test_an_edited_class_builds_new_objects(beta: str, project: Project) -> None:
     project.write(app="class Thing:\n    def say(self): return 'old'")
-    remote = rh.module(project.load("app").Thing).to(beta)
+    remote = rh.module(project.load("app").Thing).to(beta, project.env)
     old = remote()
     project.write(app="class Thing:\n    def say(self): return 'newer'\n    def more(self): return 1")
     new = remote()
@@ -98,7 +98,7 @@ def test_a_decorated_function_of_a_module_is_called_not_wrapped(
     """)
     app = project.load("app")
     assert app.both(2) == 5
-    assert app.both.to(where)(2) == 5
+    assert app.both.to(where, project.env)(2) == 5
 
 
 def test_lambdas_and_closures_go_by_value(where: str) -> None:
@@ -161,7 +161,7 @@ def test_an_editable_install_is_shipped(where: str, tmp_path: Path, project: Pro
     try:
         project.write(app="from edited import value\ndef answer(): return value()")
         project.modules.add("edited")
-        remote = rh.function(project.load("app").answer).to(where)
+        remote = rh.function(project.load("app").answer).to(where, project.env)
         assert remote() == 1
         (other / "src" / "edited" / "__init__.py").write_text("def value(): return 2222")
         assert remote() == 2222
@@ -180,7 +180,7 @@ def test_ignored_and_huge_files_stay_at_home(beta: str, project: Project) -> Non
     (project.path / ".gitignore").write_text("data/\n")
     (project.path / "data").mkdir()
     (project.path / "data" / "big").write_bytes(b"x" * 1000)
-    names = rh.function(project.load("app").names).to(beta)()
+    names = rh.function(project.load("app").names).to(beta, project.env)()
     assert "app.py" in names and "data" not in names
 
 
@@ -189,7 +189,7 @@ def test_the_size_guard_names_the_offender(beta: str, project: Project) -> None:
     with open(project.path / "weights.bin", "wb") as out:
         out.truncate(2 << 30)
     with pytest.raises(rh.RhdError) as caught:
-        rh.function(project.load("app").answer).to(beta)
+        rh.function(project.load("app").answer).to(beta, project.env)
     assert "weights.bin" in str(caught.value) and caught.value.hint
 
 
