@@ -17,6 +17,7 @@ from .daemon import daemon
 from .deploy import Deployment
 from .env import as_env
 from .errors import NotFound
+from .parallel import Batch
 from .remote import Target
 
 
@@ -66,7 +67,7 @@ class Function:
     def __reduce__(self) -> Any:
         module = project.home_of(self)
         if module is not None:
-            return project.lookup, (module, self.__qualname__)
+            return project.lookup, (module, self.__rhd_wrapped__.__qualname__)
         return Function, (self.__rhd_wrapped__, self.name)
 
 
@@ -114,14 +115,17 @@ class RemoteFunction(RemoteCallable):
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
-        if self._flavor == "coroutine":
-            return self.async_call(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _sync(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
+    ) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            return super()._sync(args, kwargs, batch)
         except NotFound as e:
             if not self._came_off(e):
                 raise
-            return super().__call__(*args, **kwargs)
+            return super()._sync(args, kwargs, batch)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         deployment = self._deployment
@@ -135,11 +139,11 @@ class RemoteFunction(RemoteCallable):
                 raise
             return await super().async_call(*args, **kwargs)
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
-        return super()._once(args, watch)
+        return super()._once(args, batch)
 
     def _renew(self, deployment: Deployment) -> None:
         deployment.renew()
@@ -198,10 +202,10 @@ class Spread(Mapped):
         finally:
             self._give(index)
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         index = self._take()
         try:
-            return self._functions[index]._once(args, watch)
+            return self._functions[index]._once(args, batch)
         finally:
             self._give(index)
 

@@ -51,7 +51,7 @@ class LocalClass:
     def __reduce__(self) -> Any:
         home = project.home_of(self)
         if home is not None:
-            return project.lookup, (home, self.__qualname__)
+            return project.lookup, (home, self.__rhd_wrapped__.__qualname__)
         return LocalClass, (self.__rhd_wrapped__, self.name)
 
 

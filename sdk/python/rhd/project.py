@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from . import codec
+from . import _deps, codec
 
 MARKERS = (".git", "pyproject.toml", "setup.py")
 MAX_ONLY = 500
@@ -66,8 +66,15 @@ def locate(obj: Any, working_dir: str | None = None) -> Source:
         roots = _roots(module, working_dir) if path else []
         return Source(entry, b"", roots)
     entry = {"t": "value", "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    body = codec.dumps_by_value(obj)
-    return Source(entry, body, _roots(module, working_dir))
+    return Source(entry, _by_value(obj, module), _roots(module, working_dir))
+
+
+def _by_value(obj: Any, module: ModuleType | None) -> bytes:
+    own = module is not None and local_file(module) is not None
+    if own and isinstance(obj, (FunctionType, type)):
+        return codec.dumps_by_value(obj)
+    # A partial or bound method, say: its own parts decide which of them go by reference.
+    return bytes(_deps.cloudpickle().dumps(obj, protocol=5))
 
 
 def is_importable(obj: Any, module: ModuleType) -> bool:
