@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -57,7 +56,7 @@ class RemoteCallable(Mapped):
             return remote.iterate(self._target, args, kwargs, **self._extra)
         if flavor == "async_generator":
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
-        return remote.call_async(self._target, args, kwargs, **self._extra)
+        return self.async_call(*args, **kwargs)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         """Calls it without blocking the running loop; generators give an async iterator."""
@@ -72,7 +71,9 @@ class RemoteCallable(Mapped):
         lost, for functions that may run twice; `stream_logs=False` leaves remote output remote;
         `codec` is pickle, msgpack or json.
         """
-        other = copy.copy(self)
+        # Not copy.copy: copies that are pickled let go of what a handle here holds.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other._target = self._target.with_options(self._target.options.changed(changes))
         return other
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import inspect
 import threading
@@ -79,7 +78,9 @@ class RemoteFunction(RemoteCallable):
     def __init__(self, deployment: Deployment) -> None:
         info = deployment.info
         self._deployment: Deployment | None = deployment
-        self._target = Target(deployment.daemon, info["name"], info["node"], info["node_id"])
+        self._target = Target(
+            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+        )
         self._learn(info["interface"])
 
     @classmethod
@@ -112,6 +113,8 @@ class RemoteFunction(RemoteCallable):
         return str(self._interface.get("signature", ""))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._flavor == "coroutine":
+            return self.async_call(*args, **kwargs)
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
@@ -233,9 +236,7 @@ class Spread(Mapped):
 
     def options(self, **changes: Any) -> Spread:
         """The same, called in another way; see `RemoteCallable.options`."""
-        other = copy.copy(self)
-        other._functions = [fn.options(**changes) for fn in self._functions]
-        return other
+        return Spread([fn.options(**changes) for fn in self._functions])
 
     def __repr__(self) -> str:
         return f"<{self._functions[0].name} on {len(self._functions)} nodes>"

@@ -126,7 +126,9 @@ class RemoteClass:
 
     def __init__(self, deployment: Deployment) -> None:
         info = deployment.info
-        target = Target(deployment.daemon, info["name"], info["node"], info["node_id"])
+        target = Target(
+            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+        )
         self._rhd_set(deployment, target, info["interface"])
 
     @classmethod
