@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import parallel, remote
+from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 
 
 class Mapped:
-    """Ordered maps over anything with `_once(args, watch)`."""
+    """Ordered maps over anything with `_once(args, batch)`."""
 
     _width = 1
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         raise NotImplementedError
 
     def map(
@@ -51,12 +51,12 @@ class RemoteCallable(Mapped):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         flavor = self._flavor
         if flavor == "plain":
-            return remote.call(self._target, args, kwargs, **self._extra)
+            return self._sync(args, kwargs)
         if flavor == "generator":
             return remote.iterate(self._target, args, kwargs, **self._extra)
         if flavor == "async_generator":
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
-        return remote.call_async(self._target, args, kwargs, **self._extra)
+        return self.async_call(*args, **kwargs)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         """Calls it without blocking the running loop; generators give an async iterator."""
@@ -71,14 +71,21 @@ class RemoteCallable(Mapped):
         lost, for functions that may run twice; `stream_logs=False` leaves remote output remote;
         `codec` is pickle, msgpack or json.
         """
-        other = copy.copy(self)
+        # Not copy.copy: copies that are pickled let go of what a handle here holds.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other._target = self._target.with_options(self._target.options.changed(changes))
         return other
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         if self._flavor in GENERATORS:
             return remote.iterate(self._target, args, **self._extra)
-        return remote.call(self._target, args, watch=watch, **self._extra)
+        return self._sync(args, {}, batch)
+
+    def _sync(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
+    ) -> Any:
+        return remote.call(self._target, args, kwargs, batch=batch, **self._extra)
 
     @property
     def is_async(self) -> bool:

@@ -71,7 +71,7 @@ def node_of(given: Any) -> str | None:
     raise TypeError(f"expected rh.cluster(…) or the name of a node, not {given!r}")
 
 
-def unknown(name: str, peers: list[dict[str, Any]]) -> Exception:
+def unknown(name: str, peers: list[dict[str, Any]]) -> BaseException:
     """The error for a node that nobody here knows."""
     names = ", ".join(sorted(str(peer["name"]) for peer in peers)) or "none"
     return fault(

@@ -62,6 +62,11 @@ class Connection:
                 raise errors.from_info(reply["error"], body)
             self._sink = show(self._sink, reply, body)
 
+    def relax(self) -> None:
+        """Takes the deadline off again."""
+        if self.sock.fileno() >= 0:
+            self.sock.settimeout(None)
+
     def settle(self) -> None:
         """Ends the output of a call."""
         if self._sink is not None:
@@ -98,7 +103,7 @@ def show(
     return sink
 
 
-def lost(call: str, error: BaseException, cancelled: bool = False) -> Exception:
+def lost(call: str, error: BaseException, cancelled: bool = False) -> BaseException:
     """What a connection that died under a call means to the caller."""
     if cancelled:
         return fault("cancelled", "the call was cancelled", call=call)

@@ -114,7 +114,7 @@ class Daemon:
             reply, body = conn.next()
         finally:
             if timeout is not None:
-                conn.sock.settimeout(None)
+                conn.relax()
             self.give(conn)
         return decode(reply, body)
 
@@ -211,7 +211,7 @@ def start(home: str) -> str:
         return said.read(4096).decode(errors="replace").strip() or f"exit {done.returncode}"
 
 
-def unavailable(path: str, error: OSError) -> Exception:
+def unavailable(path: str, error: OSError) -> BaseException:
     """What it means that nobody can be reached at `path`."""
     if isinstance(error, PermissionError):
         return fault(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import threading
@@ -81,11 +82,10 @@ class Deployment:
         source = project.locate(self.obj, self.env.working_dir)
         # Marked before the daemon reads the files: what changes meanwhile is seen by the next look.
         watch = Watch(source.watched(WATCHED))
-        unnamed = self._name is None
+        leased = self._name is None
         if self._name is None:
-            mark = project.short(f"{source.mark} {self.env.wire()}".encode())
             # The dot keeps it from being listed: it is nobody else's.
-            self._name = f".{plain_name(self.obj)}-{mark}"
+            self._name = f".{plain_name(self.obj)}-{random_mark()}"
         call = call_id()
         parts = [source.body] if source.body else []
         request = {
@@ -99,9 +99,14 @@ class Deployment:
         }
         self.info = self.daemon.ask({"op": "deploy", "deploy": request}, parts, call)
         self.node = self.info["node_id"]
-        if source.is_private and unnamed:
+        if leased:
             self.lease = Lease(self.daemon, self.info["name"], self.node)
         self._watch = watch
+
+
+def random_mark() -> str:
+    """Eight random characters for a name that nobody chose."""
+    return base64.b32encode(os.urandom(5)).decode().lower()
 
 
 def plain_name(obj: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import inspect
 import threading
@@ -17,6 +16,7 @@ from .daemon import daemon
 from .deploy import Deployment
 from .env import as_env
 from .errors import NotFound
+from .parallel import Batch
 from .remote import Target
 
 
@@ -66,7 +66,7 @@ class Function:
     def __reduce__(self) -> Any:
         module = project.home_of(self)
         if module is not None:
-            return project.lookup, (module, self.__qualname__)
+            return project.lookup, (module, self.__rhd_wrapped__.__qualname__)
         return Function, (self.__rhd_wrapped__, self.name)
 
 
@@ -78,7 +78,9 @@ class RemoteFunction(RemoteCallable):
     def __init__(self, deployment: Deployment) -> None:
         info = deployment.info
         self._deployment: Deployment | None = deployment
-        self._target = Target(deployment.daemon, info["name"], info["node"], info["node_id"])
+        self._target = Target(
+            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+        )
         self._learn(info["interface"])
 
     @classmethod
@@ -111,17 +113,22 @@ class RemoteFunction(RemoteCallable):
         return str(self._interface.get("signature", ""))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._flavor == "coroutine":
+            return self.async_call(*args, **kwargs)
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
-        if self._flavor == "coroutine":
-            return self.async_call(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _sync(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
+    ) -> Any:
         try:
-            return super().__call__(*args, **kwargs)
+            return super()._sync(args, kwargs, batch)
         except NotFound as e:
             if not self._came_off(e):
                 raise
-            return super().__call__(*args, **kwargs)
+            return super()._sync(args, kwargs, batch)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         deployment = self._deployment
@@ -135,11 +142,11 @@ class RemoteFunction(RemoteCallable):
                 raise
             return await super().async_call(*args, **kwargs)
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
-        return super()._once(args, watch)
+        return super()._once(args, batch)
 
     def _renew(self, deployment: Deployment) -> None:
         deployment.renew()
@@ -198,10 +205,10 @@ class Spread(Mapped):
         finally:
             self._give(index)
 
-    def _once(self, args: tuple[Any, ...], watch: Any = None) -> Any:
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         index = self._take()
         try:
-            return self._functions[index]._once(args, watch)
+            return self._functions[index]._once(args, batch)
         finally:
             self._give(index)
 
@@ -229,9 +236,7 @@ class Spread(Mapped):
 
     def options(self, **changes: Any) -> Spread:
         """The same, called in another way; see `RemoteCallable.options`."""
-        other = copy.copy(self)
-        other._functions = [fn.options(**changes) for fn in self._functions]
-        return other
+        return Spread([fn.options(**changes) for fn in self._functions])
 
     def __repr__(self) -> str:
         return f"<{self._functions[0].name} on {len(self._functions)} nodes>"

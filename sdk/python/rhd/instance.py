@@ -45,7 +45,8 @@ class RemoteInstance:
     """
 
     def __getattr__(self, attr: str) -> Any:
-        if attr.startswith("__") and attr.endswith("__"):
+        # What pickle, notebooks and the like ask every object for is not asked for over the mesh.
+        if attr.startswith(("__", "_repr_", "_ipython_")):
             raise AttributeError(attr)
         own = object.__getattribute__(self, "_rhd")
         flavor = own.members.get(attr)

@@ -92,7 +92,7 @@ class Leases:
 
 
 def end(daemon: Daemon, request: dict[str, Any], patience: float) -> None:
-    """Takes something off its node. When that fails nobody waits for it: it ends with its worker."""
+    """Takes something off its node; when that fails, nobody waits for it."""
     with contextlib.suppress(Exception):
         conn = daemon.take_kept()
         try:

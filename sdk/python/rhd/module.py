@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 from . import instance, project, remote
 from .cluster import Cluster, node_of
 from .daemon import Daemon, daemon
-from .deploy import Deployment
+from .deploy import Deployment, random_mark
 from .env import as_env
 from .errors import NotFound
 from .remote import Target
@@ -53,7 +51,7 @@ class LocalClass:
     def __reduce__(self) -> Any:
         home = project.home_of(self)
         if home is not None:
-            return project.lookup, (home, self.__qualname__)
+            return project.lookup, (home, self.__rhd_wrapped__.__qualname__)
         return LocalClass, (self.__rhd_wrapped__, self.name)
 
 
@@ -128,7 +126,9 @@ class RemoteClass:
 
     def __init__(self, deployment: Deployment) -> None:
         info = deployment.info
-        target = Target(deployment.daemon, info["name"], info["node"], info["node_id"])
+        target = Target(
+            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+        )
         self._rhd_set(deployment, target, info["interface"])
 
     @classmethod
@@ -215,8 +215,7 @@ class RemoteClass:
 def unnamed(service: str) -> str:
     """A name for an object of a class that nobody chose one for; the dot keeps it unlisted."""
     folder, _, last = service.rpartition("/")
-    mark = base64.b32encode(os.urandom(5)).decode().lower()
-    return f"{folder}/.{last.removeprefix('.')}-{mark}"
+    return f"{folder}/.{last.removeprefix('.')}-{random_mark()}"
 
 
 def canonical(name: str, at: Daemon) -> str:

@@ -22,31 +22,24 @@ class Batch:
         self._conns: set[Any] = set()
         self._over = False
 
-    def watcher(self) -> tuple[Callable[[Any], None], Callable[[], None]]:
-        """What one call reports its connection to, and what ends the report."""
-        mine: list[Any] = []
-
-        def watch(conn: Any) -> None:
-            with self._lock:
-                self._conns.add(conn)
-                mine.append(conn)
-                over = self._over
-            if over:
+    def begin(self, conn: Any) -> None:
+        """Notes the connection of a call."""
+        with self._lock:
+            self._conns.add(conn)
+            if self._over:
                 conn.cancel()
 
-        def forget() -> None:
-            with self._lock:
-                self._conns.difference_update(mine)
-
-        return watch, forget
+    def end(self, conn: Any) -> None:
+        """Forgets a connection; from here on it may carry a call of somebody else."""
+        with self._lock:
+            self._conns.discard(conn)
 
     def cancel(self) -> None:
         """Cancels what is under way and what starts from now on."""
         with self._lock:
             self._over = True
-            conns = list(self._conns)
-        for conn in conns:
-            conn.cancel()
+            for conn in self._conns:
+                conn.cancel()
 
 
 def ordered(
@@ -55,7 +48,7 @@ def ordered(
     concurrency: int,
     return_exceptions: bool,
 ) -> Iterator[Any]:
-    """Yields the results of `call(args, watch)` in the order of `arguments`."""
+    """Yields the results of `call(args, batch)` in the order of `arguments`."""
     if concurrency < 1:
         raise ValueError("concurrency is the number of calls under way at once, 1 or more")
     return _ordered(call, iter(arguments), concurrency, return_exceptions)
@@ -65,14 +58,6 @@ def _ordered(
     call: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], concurrency: int, keep: bool
 ) -> Iterator[Any]:
     batch = Batch()
-
-    def one(args: tuple[Any, ...]) -> Any:
-        watch, forget = batch.watcher()
-        try:
-            return call(args, watch)
-        finally:
-            forget()
-
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="rhd-map")
     waiting: deque[Future[Any]] = deque()
     try:
@@ -83,7 +68,7 @@ def _ordered(
                 if args is None:
                     more = False
                 else:
-                    waiting.append(pool.submit(one, args))
+                    waiting.append(pool.submit(call, args, batch))
             if not waiting:
                 return
             try:

@@ -6,21 +6,18 @@ notebook, another function or `exec` goes by value. The daemon reads the folders
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib
 import os
-import socket
 import sys
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from . import codec
+from . import _deps, codec
 
 MARKERS = (".git", "pyproject.toml", "setup.py")
 MAX_ONLY = 500
@@ -48,10 +45,6 @@ class Source:
     entry: dict[str, Any]
     body: bytes
     roots: list[Root]
-    mark: str
-    """Distinguishes it from others of the same name."""
-    is_private: bool
-    """Whether no other process can mean the same thing."""
 
     def watched(self, beside: int) -> set[str]:
         """The files that it may depend on: those loaded here, and some `beside` them that may be
@@ -71,17 +64,17 @@ def locate(obj: Any, working_dir: str | None = None) -> Source:
         entry = {"t": "import", "module": module.__name__, "qualname": obj.__qualname__}
         path = local_file(module)
         roots = _roots(module, working_dir) if path else []
-        mark = short(repr((path, entry, socket.gethostname())).encode())
-        return Source(entry, b"", roots, mark, False)
+        return Source(entry, b"", roots)
     entry = {"t": "value", "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    body = codec.dumps_by_value(obj)
-    mark = short(os.urandom(16))
-    return Source(entry, body, _roots(module, working_dir), mark, True)
+    return Source(entry, _by_value(obj, module), _roots(module, working_dir))
 
 
-def short(data: bytes) -> str:
-    """Eight characters that stand for `data` in a name."""
-    return base64.b32encode(hashlib.blake2b(data, digest_size=5).digest()).decode().lower()
+def _by_value(obj: Any, module: ModuleType | None) -> bytes:
+    own = module is not None and local_file(module) is not None
+    if own and isinstance(obj, (FunctionType, type)):
+        return codec.dumps_by_value(obj)
+    # A partial or bound method, say: its own parts decide which of them go by reference.
+    return bytes(_deps.cloudpickle().dumps(obj, protocol=5))
 
 
 def is_importable(obj: Any, module: ModuleType) -> bool:
@@ -196,9 +189,11 @@ def _roots(own: ModuleType | None, working_dir: str | None) -> list[Root]:
 
 def _sys_path(root: str, bases: Iterable[str]) -> list[str]:
     """The entries of `sys.path` inside `root`, relative to it, then the other import folders."""
+    # The other side has an rhd of its own.
+    own = str(Path(__file__).resolve().parent.parent)
     entries = [os.path.realpath(entry or os.getcwd()) for entry in sys.path]
     found: list[str] = []
-    for entry in [*entries, *bases]:
+    for entry in [*(entry for entry in entries if entry != own), *bases]:
         inside = entry == root or entry.startswith(root + os.sep)
         if not inside or _is_installed(entry + os.sep) or not os.path.isdir(entry):
             continue

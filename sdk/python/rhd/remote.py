@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 from . import aio, codec, config, errors
 from .connection import Connection
 from .daemon import Daemon, call_id, decode
+from .parallel import Batch
 
 GENERATORS = frozenset({"generator", "async_generator"})
 ASYNC = frozenset({"coroutine", "async_generator"})
@@ -72,7 +74,9 @@ class Target:
             self.daemon, self.service, self.node, self.node_id, options, self.lease
         )
 
-    def header(self, parts: list[Any], verb: str, extra: dict[str, Any]) -> tuple[str, dict]:
+    def header(
+        self, parts: list[Any], verb: str, extra: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
         """The header of a call with this body, and its id."""
         call = call_id()
         lengths = [p.nbytes if type(p) is memoryview else len(p) for p in parts]
@@ -80,16 +84,16 @@ class Target:
         return call, {"op": "call", "call": fields}
 
 
-def body(target: Target, args: tuple, kwargs: dict) -> list[Any]:
+def body(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """Arguments as they travel."""
     return codec.dumps((args, kwargs), target.options.codec)
 
 
 def call(
-    target: Target, args: tuple = (), kwargs: dict | None = None, verb: str = "call",
-    *, watch: Any = None, **extra: Any,
+    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+    verb: str = "call", *, batch: Batch | None = None, **extra: Any,
 ) -> Any:
-    """Makes a call and waits for its result; `watch` is told the connection that it runs on."""
+    """Makes a call and waits for its result; a batch can cancel it meanwhile."""
     parts = body(target, args, kwargs or {})
     daemon, timeout = target.daemon, target.options.timeout
     left = target.options.retries
@@ -98,15 +102,7 @@ def call(
         cid, header = target.header(parts, verb, extra)
         try:
             conn = daemon.open(header, parts, cid, timeout)
-            if watch is not None:
-                watch(conn)
-            try:
-                reply, data = conn.next()
-            except BaseException:
-                if timeout is not None:
-                    conn.sock.settimeout(None)
-                daemon.give(conn)
-                raise
+            reply, data = first(daemon, conn, timeout, batch)
         except errors.PeerLost as e:
             if left <= 0 or not ours(e, cid):
                 raise
@@ -114,21 +110,38 @@ def call(
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
             continue
-        if timeout is not None:
-            conn.sock.settimeout(None)
         if reply["t"] == "item":
             return RemoteIterator(daemon, conn, (reply, data), keep=target)
         daemon.give(conn)
         return decode(reply, data)
 
 
+def first(
+    daemon: Daemon, conn: Connection, timeout: float | None, batch: Batch | None
+) -> tuple[dict[str, Any], memoryview]:
+    """The first item or result of a call that was sent."""
+    if batch is not None:
+        batch.begin(conn)
+    try:
+        return conn.next()
+    except BaseException:
+        if batch is not None:
+            batch.end(conn)
+            batch = None
+        daemon.give(conn)
+        raise
+    finally:
+        if batch is not None:
+            batch.end(conn)
+        if timeout is not None:
+            conn.relax()
+
+
 async def call_async(
-    target: Target, args: tuple = (), kwargs: dict | None = None, verb: str = "call",
-    **extra: Any,
+    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+    verb: str = "call", **extra: Any,
 ) -> Any:
     """Makes a call and waits for its result on the running loop."""
-    import asyncio
-
     parts = body(target, args, kwargs or {})
     daemon = target.daemon
     left = target.options.retries
@@ -156,7 +169,8 @@ def ours(error: BaseException, call: str) -> bool:
 
 
 def iterate(
-    target: Target, args: tuple = (), kwargs: dict | None = None, verb: str = "call", **extra: Any
+    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+    verb: str = "call", **extra: Any
 ) -> RemoteIterator:
     """Prepares a remote generator; nothing runs before the first item is asked for."""
     parts = body(target, args, kwargs or {})
@@ -169,7 +183,8 @@ def iterate(
 
 
 def iterate_async(
-    target: Target, args: tuple = (), kwargs: dict | None = None, verb: str = "call", **extra: Any
+    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
+    verb: str = "call", **extra: Any
 ) -> AsyncRemoteIterator:
     """Prepares a remote generator to be read on a loop."""
     parts = body(target, args, kwargs or {})
@@ -186,7 +201,7 @@ class RemoteIterator(Iterator[Any]):
     closing or dropping the iterator ends it."""
 
     def __init__(
-        self, daemon: Daemon, start: Any, first: tuple | None = None, keep: Any = None
+        self, daemon: Daemon, start: Any, first: tuple[Any, Any] | None = None, keep: Any = None
     ) -> None:
         self._daemon = daemon
         self._start = start
@@ -237,7 +252,7 @@ class AsyncRemoteIterator(AsyncIterator[Any]):
     """The items of a remote generator, read on a loop."""
 
     def __init__(
-        self, daemon: Daemon, start: Any, first: tuple | None = None, keep: Any = None
+        self, daemon: Daemon, start: Any, first: tuple[Any, Any] | None = None, keep: Any = None
     ) -> None:
         self._daemon = daemon
         self._start = start
