@@ -48,7 +48,7 @@ def test_a_thousand_buffers_and_buffers_of_other_types_go_in_one_frame():
 def test_both_ways_of_reading_agree():
     async def go():
         a, b = pair()
-        reader, _ = await asyncio.open_connection(sock=b)
+        reader, back = await asyncio.open_connection(sock=b)
         _, writer = await asyncio.open_connection(sock=a)
         big = os.urandom(3_000_000)
         sent = asyncio.create_task(frames.send_async(writer, {"t": "x"}, [b"1", big]))
@@ -58,6 +58,7 @@ def test_both_ways_of_reading_agree():
         writer.close()
         with pytest.raises(EOFError):
             await frames.recv_async(reader)
+        back.close()
 
     asyncio.run(go())
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 
 import pytest
-from worker_daemon import PYTHON, daemon, errors  # noqa: F401
+from worker_daemon import PYTHON, codec, daemon, errors  # noqa: F401
 
 
 def test_an_edited_project_is_loaded_again_with_all_its_modules(daemon):
@@ -14,7 +14,6 @@ def test_an_edited_project_is_loaded_again_with_all_its_modules(daemon):
     v2 = daemon.project("p", "2", main="import lib.sub\ndef f(): return lib.sub.N\n", lib__sub="N = 2\n")
     daemon.load("f", "main", "f", v2)
     assert daemon.call("f") == 2
-    paths = daemon.call_paths = None
     daemon.code("import sys\ndef paths(): return sys.path\n", "paths")
     paths = daemon.call("paths")
     assert v2["dir"] in paths and v1["dir"] not in paths
@@ -73,6 +72,22 @@ def test_two_projects_with_one_module_name_are_told_apart(daemon):
     assert daemon.call("f") == 1
 
 
+def test_a_deleted_service_frees_the_names_of_its_modules(daemon):
+    one = daemon.project("one", "1", main="def f(): return 1\n")
+    two = daemon.project("two", "1", main="def f(): return 2\n")
+    daemon.load("f", "main", "f", one)
+    daemon.call("f", verb="drop")
+    daemon.load("g", "main", "f", two)
+    assert daemon.call("g") == 2
+
+
+def test_a_file_with_the_name_of_a_builtin_module_is_named(daemon):
+    root = daemon.project("p", "1", sys="def f(): pass\n")
+    with pytest.raises(errors.EnvError, match="'sys'") as info:
+        daemon.load("f", "sys", "exit", root)
+    assert info.value.hint == "rename sys.py"
+
+
 def test_a_name_that_two_projects_define_and_none_has_imported_is_refused_at_its_import(daemon):
     one = daemon.project("one", "1", a="def f():\n    import utils\n    return utils.N\n", utils="N = 1\n")
     two = daemon.project("two", "1", b="def f(): return 2\n", utils="N = 2\n", setup="")
@@ -128,8 +143,6 @@ def test_by_value_code_finds_the_project_that_was_sent_with_it(daemon, tmp_path,
     monkeypatch.delitem(sys.modules, "shipped_mod")
     sys.modules["shipped_mod"] = shipped_mod
 
-    from worker_daemon import codec
-
     body = codec.dumps_by_value(lambda: shipped_mod.g())
     under = daemon.load_under("f", {"t": "value", "python": PYTHON}, [root], body)
     under.result()
@@ -158,7 +171,7 @@ def test_what_cannot_be_loaded_is_said(daemon):
         daemon.load("f", "m", "f", {**root, "dir": "/nowhere/at/all"})
     with pytest.raises(errors.RhdError, match="can't be imported"):
         daemon.load("f", "__main__", "f", root)
-    with pytest.raises(errors.RhdError):
+    with pytest.raises(errors.RhdError, match="can't be read here"):
         daemon.load_under("f", {"t": "value", "python": PYTHON}, body=b"junk").result()
 
 

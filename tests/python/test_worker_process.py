@@ -153,7 +153,10 @@ def test_junk_closes_its_lane_only(daemon, junk):
     sock = daemon.idle.get()
     sock.sendall(junk)
     sock.shutdown(1)
-    assert sock.recv(1) == b""
+    try:
+        assert sock.recv(1) == b""
+    except ConnectionResetError:
+        pass  # it left bytes unread
     assert [daemon.call("f") for _ in range(6)] == [1] * 6
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import traceback
@@ -298,15 +299,27 @@ def _cut(text: str, limit: int) -> str:
     )
 
 
-_RUNTIME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker") + os.sep
+_HERE = os.path.dirname(os.path.abspath(__file__))
+# Files whose frames say nothing about the user's code: the worker, and what imports modules.
+_RUNTIME = (
+    os.path.join(_HERE, "worker") + os.sep,
+    os.path.join(_HERE, "codec.py"),
+    os.path.abspath(importlib.__file__),
+)
+
+
+def _is_runtime(filename: str) -> bool:
+    if filename.startswith("<frozen importlib"):
+        return True
+    return os.path.abspath(filename).startswith(_RUNTIME)
 
 
 def _without_runtime(shown: traceback.TracebackException | None, seen: set[int]) -> None:
-    """Takes the frames of the worker itself out of a traceback and all that are chained to it."""
+    """Takes the frames of the worker out of a traceback and all that are chained to it."""
     if shown is None or id(shown) in seen:
         return
     seen.add(id(shown))
-    kept = [f for f in shown.stack if not os.path.abspath(f.filename).startswith(_RUNTIME)]
+    kept = [frame for frame in shown.stack if not _is_runtime(frame.filename)]
     shown.stack = traceback.StackSummary.from_list(kept)
     for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
         _without_runtime(other, seen)
@@ -367,7 +380,7 @@ def to_info(
         "message": _cut(message, _MAX_MESSAGE),
         "hint": _cut(hint or missing_module_hint(exc) or _own_hint(exc), _MAX_MESSAGE),
         "call": call_id,
-        "exc_type": _full_name(type(exc))[:1024],
+        "exc_type": _cut(_full_name(type(exc)), 1024),
         "traceback": traceback_text(exc),
     }
     return info, dump_exception(exc)

@@ -38,10 +38,10 @@ class Call:
 
     __slots__ = (
         "id", "service", "verb", "method", "instance", "codec", "parts", "load",
-        "sink", "output", "cancelled", "ended", "future", "__weakref__",
+        "body", "sink", "output", "cancelled", "ended", "future", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, header: dict, sink: Sink) -> None:
+    def __init__(self, header: dict, body: memoryview, sink: Sink) -> None:
         get = header.get
         self.id: str = get("id")  # type: ignore[assignment]
         self.service: str = get("service")  # type: ignore[assignment]
@@ -53,6 +53,8 @@ class Call:
         self.codec: str = get("codec", "pickle")
         self.parts: Any = get("parts", ())
         self.load: dict | None = get("load")
+        # Taken when it is read, so that large arguments are not held twice.
+        self.body: memoryview | None = body
         self.sink = sink
         self.output = Output(self, bool(get("logs", False)))
         self.cancelled = False

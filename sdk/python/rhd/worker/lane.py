@@ -54,9 +54,10 @@ class Lane:
         try:
             while True:
                 header, body = frames.recv(self.sock)
-                call = Call(header, self)
-                self._serve(call, body)
-                del header, body, call
+                call = Call(header, body, self)
+                del header, body
+                self._serve(call)
+                del call
         except (EOFError, OSError):
             pass
         except frames.FrameError as error:
@@ -65,13 +66,13 @@ class Lane:
             self.sock.close()
             self._runtime.forget(self)
 
-    def _serve(self, call: Call, body: memoryview) -> None:
+    def _serve(self, call: Call) -> None:
         self._call = call
         self._runtime.begin(call)
         context = contextvars.copy_context()
         context.run(current.set, call)
         try:
-            reply = self._reply(call, context, body)
+            reply = self._reply(call, context)
         except _LaneBroke as broke:
             raise broke.error from None
         except BaseException as error:  # SystemExit too ends the call, not the worker
@@ -87,8 +88,8 @@ class Lane:
             call.ended = True
             self._send(*reply)
 
-    def _reply(self, call: Call, context: contextvars.Context, body: memoryview) -> replies.Frame:
-        first = self._interruptible(call, context, self._work, call, body)
+    def _reply(self, call: Call, context: contextvars.Context) -> replies.Frame:
+        first = self._interruptible(call, context, self._work, call)
         if type(first) is tuple:
             return first
         try:
@@ -109,14 +110,16 @@ class Lane:
             if close is not None:
                 context.run(close)
 
-    def _work(self, call: Call, body: memoryview) -> replies.Frame | Iterator:
+    def _work(self, call: Call) -> replies.Frame | Iterator:
         """Runs the call. Returns its final reply, or what to stream."""
-        parts = replies.split(call, body)
+        parts = replies.take_body(call)
         if call.verb == "load":
             return self._runtime.loader.load(call, parts)
         target = self._runtime.targets.bind(call)
         args, kwargs = replies.arguments(call, parts)
+        del parts
         result = target(*args, **kwargs)
+        del args, kwargs
         if isinstance(result, types.GeneratorType):
             return result
         if isinstance(result, types.CoroutineType):

@@ -14,9 +14,10 @@ from .call import Call, Refused
 Frame = tuple[dict, Sequence[Buffer]]
 
 
-def split(call: Call, body: memoryview) -> list[memoryview]:
+def take_body(call: Call) -> list[memoryview]:
     """Cuts the body of a call into its parts."""
-    if not call.parts:
+    body, call.body = call.body, None
+    if body is None or not call.parts:
         return [body] if body else []
     try:
         return frames.split(body, call.parts)

@@ -71,6 +71,15 @@ class Roots(importlib.abc.MetaPathFinder):
         self._defined: dict[str, frozenset[str]] = {}
         sys.meta_path.insert(0, self)
 
+    def keep(self, projects: set[str]) -> None:
+        """Forgets all other projects and their modules."""
+        gone = [root for root in self._roots.values() if root.project not in projects]
+        for root in gone:
+            del self._roots[root.project]
+            del self._defined[root.project]
+            sys.path[:] = [p for p in sys.path if p not in root.paths]
+        _purge([root.dir for root in gone])
+
     def activate(self, roots: Sequence[Root]) -> None:
         """Puts these versions on `sys.path` in place of other versions of the same projects."""
         for root in roots:
@@ -121,6 +130,14 @@ class Roots(importlib.abc.MetaPathFinder):
 
     def invalidate_caches(self) -> None:
         """Has none: folders of projects never change."""
+
+
+def is_hidden(name: str, roots: Sequence[Root]) -> bool:
+    """Whether they define a module, but one of that name from elsewhere was imported before."""
+    module = sys.modules.get(name)
+    if module is None or any(_is_below(module, root.dir) for root in roots):
+        return False
+    return any(name in root.defines() for root in roots)
 
 
 def _conflict(name: str, one: Root, other: Root) -> EnvError:

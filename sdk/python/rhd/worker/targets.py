@@ -22,6 +22,8 @@ class Service:
     version: str = ""
     # The answer to the load that made it.
     loaded: dict | None = None
+    # Projects that its code comes from.
+    projects: frozenset[str] = frozenset()
 
 
 class Targets:
@@ -46,6 +48,11 @@ class Targets:
                     )
                 )
             self._services[name] = service
+
+    def projects(self) -> set[str]:
+        """Returns the projects that some service needs."""
+        with self._lock:
+            return {p for service in self._services.values() for p in service.projects}
 
     def bind(self, call: Call) -> Callable:
         """Returns what to call with the arguments of a call."""
@@ -108,7 +115,9 @@ class Targets:
                 self._services.pop(instance, None)
             raise
         with self._lock:
-            self._services[instance] = Service("instance", built, service.version)
+            self._services[instance] = Service(
+                "instance", built, service.version, projects=service.projects
+            )
 
     def _drop(self, name: str) -> None:
         with self._lock:
