@@ -162,7 +162,7 @@ def test_arrays_travel_beside_the_pickle_and_stay_aligned():
     assert len(parts) == 4
     body = bytearray(b"".join(bytes(p) for p in parts))
     back, _ = codec.loads(frames.split(body, [memoryview(p).nbytes for p in parts]))
-    for one, other in zip(values, back):
+    for one, other in zip(values, back, strict=False):
         assert (one == other).all() and other.flags.aligned and other.flags.writeable
     strided = numpy.arange(20000.0)[::2]
     assert (codec.loads(codec.dumps(strided)) == strided).all()

@@ -1,7 +1,7 @@
 """Functions, instances and their members, on a real worker."""
 
 import pytest
-from worker_daemon import Under, codec, daemon, errors, frames  # noqa: F401
+from worker_daemon import Under, codec, daemon_fixture, errors, frames  # noqa: F401
 
 COUNTER = '''
 import asyncio, functools

@@ -1,7 +1,7 @@
 """Cancellation, of threads and of tasks."""
 
 import pytest
-from worker_daemon import Under, daemon, errors, frames, new_id  # noqa: F401
+from worker_daemon import Under, daemon_fixture, errors, frames, new_id  # noqa: F401
 
 CODE = """
 import asyncio, threading, time
@@ -42,11 +42,11 @@ def short(n):
         pass
     return n
 """
-NAMES = "spin tidy stubborn sleep lane_sleep echo short".split()
+NAMES = ["spin", "tidy", "stubborn", "sleep", "lane_sleep", "echo", "short"]
 
 
 @pytest.fixture
-def code(daemon):  # noqa: F811
+def code(daemon):
     root = daemon.project("c", "1", c=CODE)
     for name in NAMES:
         daemon.load(name, "c", name, root)

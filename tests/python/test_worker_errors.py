@@ -3,7 +3,8 @@
 import traceback
 
 import pytest
-from worker_daemon import Under, codec, daemon, errors, frames  # noqa: F401
+from rhd.worker import failures
+from worker_daemon import Under, codec, daemon_fixture, errors, frames  # noqa: F401
 
 
 class Strange(Exception):
@@ -117,7 +118,7 @@ def test_a_missing_module_says_which_package_to_add(daemon):
         'add "sklearn_not_there" to reqs: rh.env(reqs=["sklearn_not_there"])'
     )
     assert any("add" in note for note in getattr(info.value, "__notes__", ["add"]))
-    assert errors.missing_module_hint(ModuleNotFoundError(name="yaml")).startswith('add "pyyaml"')
+    assert failures.missing_module_hint(ModuleNotFoundError(name="yaml")).startswith('add "pyyaml"')
     root = daemon.project("lacks", "1", lacks="import nowhere_at_all\ndef f(): pass\n")
     with pytest.raises(ModuleNotFoundError) as info:
         daemon.load("f", "lacks", "f", root)
@@ -189,7 +190,7 @@ def test_nothing_in_a_failure_makes_the_reader_raise():
     assert type(errors.from_info({})) is errors.RhdError
     assert errors.from_info({"kind": "from_the_future", "message": 3}).kind == "from_the_future"
     # What would end the caller's own program is not raised as itself.
-    info, body = errors.to_info(SystemExit(0))
+    info, body = failures.to_info(SystemExit(0))
     assert type(errors.from_info(info, body)) is errors.RemoteError
 
 

@@ -4,14 +4,18 @@ import importlib
 import sys
 
 import pytest
-from worker_daemon import PYTHON, codec, daemon, errors  # noqa: F401
+from worker_daemon import PYTHON, codec, daemon_fixture, errors  # noqa: F401
 
 
 def test_an_edited_project_is_loaded_again_with_all_its_modules(daemon):
-    v1 = daemon.project("p", "1", main="import lib.sub\ndef f(): return lib.sub.N\n", lib__sub="N = 1\n")
+    v1 = daemon.project(
+        "p", "1", main="import lib.sub\ndef f(): return lib.sub.N\n", lib__sub="N = 1\n"
+    )
     daemon.load("f", "main", "f", v1)
     assert daemon.call("f") == 1
-    v2 = daemon.project("p", "2", main="import lib.sub\ndef f(): return lib.sub.N\n", lib__sub="N = 2\n")
+    v2 = daemon.project(
+        "p", "2", main="import lib.sub\ndef f(): return lib.sub.N\n", lib__sub="N = 2\n"
+    )
     daemon.load("f", "main", "f", v2)
     assert daemon.call("f") == 2
     daemon.code("import sys\ndef paths(): return sys.path\n", "paths")
@@ -56,7 +60,9 @@ def test_the_same_version_is_not_loaded_twice(daemon):
 
 
 def test_src_layouts_and_nested_names(daemon):
-    root = daemon.project("p", "1", src__pkg__mod="class A:\n    @staticmethod\n    def f(): return 1\n")
+    root = daemon.project(
+        "p", "1", src__pkg__mod="class A:\n    @staticmethod\n    def f(): return 1\n"
+    )
     root["sys_path"] = ["src", ""]
     daemon.load("f", "pkg.mod", "A.f", root)
     assert daemon.call("f") == 1
@@ -69,6 +75,9 @@ def test_two_projects_with_one_module_name_are_told_apart(daemon):
     with pytest.raises(errors.EnvError, match="define module 'utils'.*one") as info:
         daemon.load("g", "b", "f", two)
     assert "two" in str(info.value) and "rh.env(name=" in info.value.hint
+    # The refused project is out of the way again.
+    daemon.code("import sys\ndef path(): return sys.path\n", "path")
+    assert two["dir"] not in daemon.call("path") and one["dir"] in daemon.call("path")
     assert daemon.call("f") == 1
 
 
@@ -89,7 +98,9 @@ def test_a_file_with_the_name_of_a_builtin_module_is_named(daemon):
 
 
 def test_a_name_that_two_projects_define_and_none_has_imported_is_refused_at_its_import(daemon):
-    one = daemon.project("one", "1", a="def f():\n    import utils\n    return utils.N\n", utils="N = 1\n")
+    one = daemon.project(
+        "one", "1", a="def f():\n    import utils\n    return utils.N\n", utils="N = 1\n"
+    )
     two = daemon.project("two", "1", b="def f(): return 2\n", utils="N = 2\n", setup="")
     daemon.load("f", "a", "f", one)
     # As long as nobody imports it, it does no harm.
@@ -176,7 +187,9 @@ def test_what_cannot_be_loaded_is_said(daemon):
 
 
 def test_loads_of_many_services_at_once(daemon):
-    root = daemon.project("p", "1", **{f"m{i}": f"import m0\ndef f(): return {i}\n" for i in range(20)})
+    root = daemon.project(
+        "p", "1", **{f"m{i}": f"import m0\ndef f(): return {i}\n" for i in range(20)}
+    )
     under = []
     for i in range(20):
         entry = {"t": "import", "module": f"m{i}", "qualname": "f"}

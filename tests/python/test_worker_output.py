@@ -1,10 +1,10 @@
 """stdout and stderr of calls."""
 
 import pytest
-from worker_daemon import daemon  # noqa: F401
+from worker_daemon import daemon_fixture  # noqa: F401
 
 
-def test_both_streams_come_back_in_lines_before_the_result(daemon):  # noqa: F811
+def test_both_streams_come_back_in_lines_before_the_result(daemon):
     daemon.code(
         """
         import sys, logging, warnings
@@ -29,7 +29,7 @@ def test_both_streams_come_back_in_lines_before_the_result(daemon):  # noqa: F81
     assert daemon.own_output() == ""
 
 
-def test_progress_bars_arrive_as_they_are_drawn(daemon):  # noqa: F811
+def test_progress_bars_arrive_as_they_are_drawn(daemon):
     root = daemon.project(
         "bars",
         "1",
@@ -54,7 +54,7 @@ def test_progress_bars_arrive_as_they_are_drawn(daemon):  # noqa: F811
     assert under.output[2] == b"\r 10%\r 20%\r 30%\n"
 
 
-def test_output_belongs_to_its_call_through_threads_pools_and_tasks(daemon):  # noqa: F811
+def test_output_belongs_to_its_call_through_threads_pools_and_tasks(daemon):
     root = daemon.project(
         "mix",
         "1",
@@ -107,7 +107,7 @@ def test_output_belongs_to_its_call_through_threads_pools_and_tasks(daemon):  # 
         assert len(lines) == 53 and all(line.startswith(name + " ") for line in lines)
 
 
-def test_output_outside_calls_and_unwanted_output_go_to_the_processes_own(daemon):  # noqa: F811
+def test_output_outside_calls_and_unwanted_output_go_to_the_processes_own(daemon):
     root = daemon.project(
         "late",
         "1",
@@ -139,7 +139,7 @@ def test_output_outside_calls_and_unwanted_output_go_to_the_processes_own(daemon
     assert daemon.own_output() == "too late\nunwanted\n"
 
 
-def test_a_long_line_is_cut_into_bounded_frames(daemon):  # noqa: F811
+def test_a_long_line_is_cut_into_bounded_frames(daemon):
     daemon.code(
         """
         import sys
@@ -156,8 +156,10 @@ def test_a_long_line_is_cut_into_bounded_frames(daemon):  # noqa: F811
     assert under.frames.count("log") >= 7
 
 
-def test_a_flood_on_one_lane_slows_no_other(daemon):  # noqa: F811
-    daemon.code("def flood():\n    while True: print('x' * 1000)\ndef f(): return 1\n", "flood", "f")
+def test_a_flood_on_one_lane_slows_no_other(daemon):
+    daemon.code(
+        "def flood():\n    while True: print('x' * 1000)\ndef f(): return 1\n", "flood", "f"
+    )
     flood = daemon.start("flood")
     flood.until_output("x")
     # Nobody reads the flood now.
@@ -167,7 +169,7 @@ def test_a_flood_on_one_lane_slows_no_other(daemon):  # noqa: F811
         flood.result()
 
 
-def test_a_flood_on_the_loop_is_dropped_and_counted(daemon):  # noqa: F811
+def test_a_flood_on_the_loop_is_dropped_and_counted(daemon):
     daemon.code(
         """
         import sys
@@ -193,14 +195,31 @@ def test_a_flood_on_the_loop_is_dropped_and_counted(daemon):  # noqa: F811
     assert kept + dropped + (4 if "end\n" in said else 0) == 100_000_000 + 4
 
 
-def test_a_finalizer_that_prints_while_a_frame_is_written_does_no_harm(daemon):  # noqa: F811
+def test_a_finalizer_that_prints_while_a_frame_is_written_does_no_harm(daemon):
     daemon.code(
         """
         import gc
+        from rhd import frames
         class Loud:
             def __init__(self): self.me = self
             def __del__(self): print("gone")
         def run(n):
+            gc.set_threshold(1)
+            whole = frames.send
+            def in_pieces(sock, header, parts=()):
+                # What a large frame does when the socket takes it piece by piece.
+                data = b"".join([frames.encode(header, sum(map(len, parts))), *parts])
+                sock.sendall(data[:20])
+                Loud(); gc.collect()
+                sock.sendall(data[20:])
+            try:
+                frames.send = in_pieces
+                for i in range(n):
+                    yield [bytes(100_000), i]
+            finally:
+                frames.send = whole
+                gc.set_threshold(700)
+        async def arun(n):
             gc.set_threshold(1)
             try:
                 for i in range(n):
@@ -211,7 +230,13 @@ def test_a_finalizer_that_prints_while_a_frame_is_written_does_no_harm(daemon): 
                 gc.collect()
         """,
         "run",
+        "arun",
     )
     under = daemon.start("run", 50)
     assert [i for _, i in under.items()] == list(range(50))
-    assert under.output[1] == b"gone\n" * 50
+    assert under.output[1] == b"" and daemon.own_output() == "gone\n" * 50
+    under = daemon.start_async("arun", 50)
+    daemon.order("credit", id=under.id, items=50)
+    assert [i for _, i in under.items()] == list(range(50))
+    # Some finalizers may have run on threads of no call.
+    assert under.output[1].decode() + daemon.own_output() == "gone\n" * 100

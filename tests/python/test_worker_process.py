@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from worker_daemon import PATIENCE, SDK, daemon, errors, frames  # noqa: F401
+from worker_daemon import PATIENCE, SDK, daemon_fixture, errors, frames  # noqa: F401
 
 
 def test_without_its_daemon_the_whole_group_dies(daemon):

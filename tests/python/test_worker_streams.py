@@ -1,7 +1,7 @@
 """Generators, async generators, back-pressure."""
 
 import pytest
-from worker_daemon import daemon, errors  # noqa: F401
+from worker_daemon import daemon_fixture, errors  # noqa: F401
 
 CODE = """
 import asyncio, contextlib
@@ -50,11 +50,11 @@ def wait_for(entry):
         time.sleep(0.001)
     return True
 """
-NAMES = "numbers ticks fails afails plain listed told wait_for".split()
+NAMES = ["numbers", "ticks", "fails", "afails", "plain", "listed", "told", "wait_for"]
 
 
 @pytest.fixture
-def one(daemon):  # noqa: F811
+def one(daemon):
     """All functions from one module, so that they share its log."""
     root = daemon.project("one", "1", one=CODE)
     for name in NAMES:

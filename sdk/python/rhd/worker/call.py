@@ -5,8 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from ..errors import RhdError
 from ..frames import FrameError
@@ -37,8 +38,21 @@ class Call:
     """One call: its header, its lane, and how far it got."""
 
     __slots__ = (
-        "id", "service", "verb", "method", "instance", "codec", "parts", "load",
-        "body", "sink", "output", "cancelled", "ended", "future", "__weakref__",
+        "__weakref__",
+        "body",
+        "cancelled",
+        "codec",
+        "ended",
+        "future",
+        "id",
+        "instance",
+        "load",
+        "method",
+        "output",
+        "parts",
+        "service",
+        "sink",
+        "verb",
     )  # fmt: skip
 
     def __init__(self, header: dict, body: memoryview, sink: Sink) -> None:
@@ -95,7 +109,7 @@ def inherit_in_threads() -> None:
             self.__dict__.pop("run", None)
             raise
 
-    @functools.wraps(submit)
+    @functools.wraps(submit)  # type: ignore[arg-type]
     def submit_in_call(self: Any, fn: Callable, /, *args: Any, **kwargs: Any) -> Any:
         # Also without a call: the pool's thread may have been started inside one.
         return submit(self, functools.partial(_carried, current.get(), fn), *args, **kwargs)

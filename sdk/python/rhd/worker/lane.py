@@ -9,8 +9,8 @@ import ctypes
 import sys
 import threading
 import types
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .. import frames
 from ..errors import Cancelled
@@ -41,10 +41,8 @@ class Lane:
         self._armed = False
         self._injected = False
         # Held while a frame is written: threads of the call write its output. Reentrant, because
-        # a finalizer may print while its own thread is writing.
+        # a finalizer may print while its own thread is about to.
         self._writing = threading.RLock()
-        self._busy = False
-        self._deferred: list[tuple[Call, int, bytes]] = []
         self._thread = threading.Thread(target=self._run, name="rhd-lane", daemon=True)
 
     def start(self) -> None:
@@ -176,7 +174,7 @@ class Lane:
     def _interruptible(
         self, call: Call, context: contextvars.Context, fn: Callable, /, *args: Any
     ) -> Any:
-        """Runs user code, during which, and only during which, `cancel` may raise in this thread."""
+        """Runs user code, the only time that `cancel` may raise in this thread."""
         error: BaseException | None = None
         result: Any = None
         try:
@@ -224,31 +222,21 @@ class Lane:
     # --- writing
 
     def _send(self, header: dict, parts: Sequence[frames.Buffer]) -> None:
-        """Writes a frame; the caller holds `_writing`."""
-        self._busy = True
-        try:
-            frames.send(self.sock, header, parts)
-        finally:
-            self._busy = False
-        while self._deferred:
-            self._send_log(*self._deferred.pop(0))
+        """Writes a reply; the caller holds `_writing`, and runs in no call's context.
 
-    def _send_log(self, call: Call, fd: int, data: bytes) -> None:
-        # In one system call of C: an interrupted thread must not leave half a frame behind.
-        self.sock.sendall(
-            frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data)) + data
-        )
+        What a finalizer prints meanwhile is therefore no output of the call, and can't get between
+        the pieces of a large frame.
+        """
+        frames.send(self.sock, header, parts)
 
     def log(self, call: Call, fd: int, data: bytes) -> bool:
         with self._writing:
             if call.ended:
                 return False
-            if self._busy:
-                # Only from a finalizer of the writing thread itself.
-                self._deferred.append((call, fd, data))
-                return True
+            frame = frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data)) + data
             try:
-                self._send_log(call, fd, data)
+                # One call into C: an interrupted thread must not leave half a frame behind.
+                self.sock.sendall(frame)
             except OSError:
                 return False
             return True

@@ -39,7 +39,12 @@ class Loader:
         with self._lock:
             service = self._targets.get(call.service)
             if service is None or not version or service.version != version:
-                service = self._load(load, version, b"".join(parts))
+                try:
+                    service = self._load(load, version, b"".join(parts))
+                except BaseException:
+                    # What was put on the path for it must not get in the way of what runs.
+                    self._roots.keep(self._targets.projects())
+                    raise
                 self._targets.put(call.service, service)
         body = msgpack.packb(service.loaded)
         return {"t": "done", "id": call.id, "codec": "msgpack", "parts": [len(body)]}, [body]
@@ -110,9 +115,7 @@ def _by_value(body: bytes) -> Any:
 def _imported(entry: dict, roots: Sequence[Root]) -> Any:
     module_name, qualname = str(entry.get("module", "")), str(entry.get("qualname", ""))
     if not module_name or not qualname or module_name == "__main__":
-        raise Refused(
-            RhdError(f"{module_name}:{qualname} can't be imported", kind="bad_request")
-        )
+        raise Refused(RhdError(f"{module_name}:{qualname} can't be imported", kind="bad_request"))
     target: Any = importlib.import_module(module_name)
     top = module_name.split(".")[0]
     if is_hidden(top, roots):
@@ -129,9 +132,7 @@ def _imported(entry: dict, roots: Sequence[Root]) -> Any:
             raise Refused(
                 NotFound(
                     f"module {module_name} has no {qualname}",
-                    hint="define it at the top level of its file, and save the file before .to(...)",
+                    hint="define it at the top level of its file, and save that before .to(...)",
                 )
             ) from None
     return target
-
-

@@ -7,7 +7,8 @@ import difflib
 import functools
 import inspect
 import threading
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import Conflict, NotFound, RhdError
 from .call import Call, Refused
@@ -89,15 +90,22 @@ class Targets:
     def _callable(service: Service, name: str) -> Callable:
         if service.kind == "class":
             raise Refused(
-                _bad(f"{name} is a class", "make an instance of it: Remote(...), and call its methods")
+                _bad(
+                    f"{name} is a class",
+                    "make an instance of it: Remote(...), and call its methods",
+                )
             )
         if not callable(service.target):
             raise Refused(
-                _bad(f"{name} can't be called", "call one of its methods, or give its class __call__")
+                _bad(
+                    f"{name} can't be called", "call one of its methods, or give its class __call__"
+                )
             )
         return service.target
 
-    def _new(self, name: str, service: Service, instance: str, /, *args: Any, **kwargs: Any) -> None:
+    def _new(
+        self, name: str, service: Service, instance: str, /, *args: Any, **kwargs: Any
+    ) -> None:
         with self._lock:
             if instance in self._services:
                 raise Refused(
