@@ -5,3 +5,4 @@
 //! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root).
 
 pub mod framed;
+pub mod mesh;
