@@ -6,3 +6,4 @@
 
 pub mod blobs;
 pub mod framed;
+pub mod mesh;

@@ -2,4 +2,5 @@
 //! on the caller's own monotonic clock.
 
 pub mod backoff;
+pub mod presence;
 pub mod routing;
