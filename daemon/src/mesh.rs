@@ -333,8 +333,10 @@ impl Mesh {
             Some(key) => {
                 lock(&invites).admit(node, &request.secret, &request.name, &founder, &key, now)
             }
-            None => Err(ErrorInfo::new(ErrorKind::PermissionDenied, "this node can't let others in")
-                .hint("ask for a ticket of the realm's founder")),
+            None => {
+                Err(ErrorInfo::new(ErrorKind::PermissionDenied, "this node can't let others in")
+                    .hint("ask for a ticket of the realm's founder"))
+            }
         };
         let stopped = || Err(MeshError::Stopped.into());
         match tokio::task::spawn_blocking(admit).await.unwrap_or_else(|_| stopped()) {

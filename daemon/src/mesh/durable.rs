@@ -56,12 +56,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, DurableError> {
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let write = || -> io::Result<()> {
         let temp = path.with_extension("tmp");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)?;
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temp, path)?;

@@ -141,7 +141,8 @@ impl Endpoint {
         let family = |(bound, _): &(SocketAddr, Quic)| bound.is_ipv4() == addr.is_ipv4();
         let exact = |(bound, quic): &(SocketAddr, Quic)| {
             family(&(*bound, quic.clone()))
-                && (bound.ip().is_unspecified() || bound.ip().is_loopback() == addr.ip().is_loopback())
+                && (bound.ip().is_unspecified()
+                    || bound.ip().is_loopback() == addr.ip().is_loopback())
         };
         self.quics.iter().position(exact).or_else(|| self.quics.iter().position(family))
     }
@@ -333,4 +334,3 @@ async fn handshake(incoming: quinn::Incoming, doors: &Doors) -> Result<(), quinn
     }
     Ok(())
 }
-

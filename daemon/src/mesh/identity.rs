@@ -162,10 +162,7 @@ mod tests {
         assert_eq!(third.key().as_bytes(), first.key().as_bytes());
         assert!(third.realm_key().is_some());
         std::fs::write(home.path().join("identity/cert"), b"junk").unwrap();
-        assert!(matches!(
-            Identity::load(home.path(), "x"),
-            Err(IdentityError::Damaged { .. })
-        ));
+        assert!(matches!(Identity::load(home.path(), "x"), Err(IdentityError::Damaged { .. })));
     }
 
     #[test]

@@ -71,10 +71,17 @@ pub(super) async fn reach(endpoint: &Endpoint, ticket: &Ticket) -> Result<Arriva
 }
 
 /// Asks the host, which is proved, for a certificate.
-pub(super) async fn ask(arrival: &Arrival, ticket: &Ticket, name: String) -> Result<JoinReply, ErrorInfo> {
+pub(super) async fn ask(
+    arrival: &Arrival,
+    ticket: &Ticket,
+    name: String,
+) -> Result<JoinReply, ErrorInfo> {
     let lost = |error: String| {
-        ErrorInfo::new(ErrorKind::PeerLost, format!("the host went away while it was asked: {error}"))
-            .hint("try again with the same ticket")
+        ErrorInfo::new(
+            ErrorKind::PeerLost,
+            format!("the host went away while it was asked: {error}"),
+        )
+        .hint("try again with the same ticket")
     };
     let (mut send, mut recv) =
         arrival.connection.open_bi().await.map_err(|e| lost(e.to_string()))?;

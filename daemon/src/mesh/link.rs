@@ -103,7 +103,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Links {
-    pub(super) fn new(me: NodeId, events: mpsc::Sender<LinkEvent>, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        me: NodeId,
+        events: mpsc::Sender<LinkEvent>,
+        stop: CancellationToken,
+    ) -> Self {
         let inner = Inner {
             me,
             table: RwLock::default(),

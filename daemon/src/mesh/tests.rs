@@ -91,7 +91,8 @@ impl Node {
 
     async fn reversed(&self, by: &Self, bytes: &[u8]) -> Vec<u8> {
         let ask = async {
-            let mut stream = self.mesh.open(by.mesh.me(), "reverse/1", Priority::Call).await.unwrap();
+            let mut stream =
+                self.mesh.open(by.mesh.me(), "reverse/1", Priority::Call).await.unwrap();
             stream.send.write_all(bytes).await.unwrap();
             stream.send.shutdown().await.unwrap();
             let mut answer = Vec::new();

@@ -107,8 +107,10 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
 fn member_cert(certificate: &CertificateDer<'_>) -> Result<Cert, NotAMember> {
     let (_, x509) = parse_x509_certificate(certificate).map_err(|_| NotAMember::Garbled)?;
     let oid = Oid::from(&MEMBER_EXTENSION).map_err(|_| NotAMember::Garbled)?;
-    let extension =
-        x509.get_extension_unique(&oid).map_err(|_| NotAMember::Garbled)?.ok_or(NotAMember::Missing)?;
+    let extension = x509
+        .get_extension_unique(&oid)
+        .map_err(|_| NotAMember::Garbled)?
+        .ok_or(NotAMember::Missing)?;
     if extension.value.len() > MAX_CERT + 8 {
         return Err(NotAMember::Garbled);
     }
@@ -179,7 +181,11 @@ impl Tls {
     }
 
     /// For dialing a member: `node` if it is known who must answer.
-    pub(super) fn member(&self, alpn: &[u8], node: Option<NodeId>) -> Result<QuicClientConfig, TlsError> {
+    pub(super) fn member(
+        &self,
+        alpn: &[u8],
+        node: Option<NodeId>,
+    ) -> Result<QuicClientConfig, TlsError> {
         let credentials = self.credentials();
         let rule = Rule::Member { of: credentials.membership.realm(), node };
         self.client(&credentials, alpn, rule)
@@ -238,7 +244,12 @@ impl crypto::ServerConfig for Tls {
         self.stateless.initial_keys(version, dst_cid)
     }
 
-    fn retry_tag(&self, version: u32, orig_dst_cid: &quinn::ConnectionId, packet: &[u8]) -> [u8; 16] {
+    fn retry_tag(
+        &self,
+        version: u32,
+        orig_dst_cid: &quinn::ConnectionId,
+        packet: &[u8],
+    ) -> [u8; 16] {
         self.stateless.retry_tag(version, orig_dst_cid, packet)
     }
 

@@ -227,7 +227,10 @@ mod tests {
         // Two receivers whose clocks are an hour apart judge alike.
         for start in [0, 3_600_000] {
             let mut table = table.clone();
-            assert!(matches!(table.accept(&signed(1, 5, false), 0, start), Ok(Verdict::News { .. })));
+            assert!(matches!(
+                table.accept(&signed(1, 5, false), 0, start),
+                Ok(Verdict::News { .. })
+            ));
             assert_eq!(table.next_expiry(), Some(start + TTL_MS));
             assert_eq!(table.expire(start + TTL_MS - 1), []);
             assert_eq!(table.expire(start + TTL_MS), [node(1)]);

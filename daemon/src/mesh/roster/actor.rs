@@ -317,7 +317,9 @@ impl Actor {
 
     fn readdress(&mut self) {
         let mut addrs = self.parts.addrs.borrow_and_update().clone();
-        addrs.extend(self.observed.iter().filter(|a| !addrs.contains(a)).copied().collect::<Vec<_>>());
+        addrs.extend(
+            self.observed.iter().filter(|a| !addrs.contains(a)).copied().collect::<Vec<_>>(),
+        );
         let addrs = addrs.into_iter().map(|a| addrs::to_multiaddr(a).to_string()).collect();
         if self.own.set_addrs(addrs) {
             self.due = self.due.min(Instant::now() + SOON);
@@ -392,9 +394,8 @@ impl Actor {
         let Membership { cert } = self.parts.credentials.borrow().membership.clone();
         self.parts.links.close_all(code::REALM, b"joined another realm");
         self.table = Table::new(self.me, cert.body.realm, self.parts.max_peers);
-        self.peers.retain(|_, peer| {
-            peer.cert.as_ref().is_some_and(|c| c.body.realm == cert.body.realm)
-        });
+        self.peers
+            .retain(|_, peer| peer.cert.as_ref().is_some_and(|c| c.body.realm == cert.body.realm));
         self.own.adopt(cert);
         self.due = Instant::now();
         self.changed = true;

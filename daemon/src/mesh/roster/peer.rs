@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Instant};
 use rhd_protocol::{id::NodeId, machine::backoff::Backoff, membership::Cert};
 use tokio::task::JoinSet;
 
-use crate::mesh::{endpoint::{Arrival, Endpoint}, tls::ALPN_DATA};
+use crate::mesh::{
+    endpoint::{Arrival, Endpoint},
+    tls::ALPN_DATA,
+};
 
 /// Addresses kept for one peer, best first.
 const ADDRS: usize = 12;
@@ -57,7 +60,11 @@ impl Peer {
 }
 
 /// Dials all addresses of a peer at once; the first that answers with the peer's key wins.
-pub(super) async fn dial(endpoint: &Endpoint, node: NodeId, addrs: Vec<SocketAddr>) -> Option<Arrival> {
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    node: NodeId,
+    addrs: Vec<SocketAddr>,
+) -> Option<Arrival> {
     let mut dials = JoinSet::new();
     for addr in addrs {
         let endpoint = endpoint.clone();

@@ -8,7 +8,11 @@ use crate::mesh::tls::{ALPN_DATA, ALPN_JOIN, ALPN_LIBP2P};
 
 /// Connects to `to` with the certificate of `from`, which its own code would not let it do, and offers
 /// these protocols.
-async fn intrude(from: &Node, to: &Node, alpns: &[&[u8]]) -> Result<quinn::Connection, ConnectionError> {
+async fn intrude(
+    from: &Node,
+    to: &Node,
+    alpns: &[&[u8]],
+) -> Result<quinn::Connection, ConnectionError> {
     let credentials = from.mesh.inner.credentials.borrow().clone();
     let tls = tls::lax_client(&credentials, to.mesh.membership().realm(), alpns);
     let mut quic = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -29,10 +29,7 @@ use super::{ALPN_JOIN, identity, member_cert};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rule {
     /// Members of a realm, or just the one that is named.
-    Member {
-        of: RealmId,
-        node: Option<NodeId>,
-    },
+    Member { of: RealmId, node: Option<NodeId> },
 }
 
 /// No ClientHello was seen yet.
