@@ -2,3 +2,4 @@
 //! on the caller's own monotonic clock.
 
 pub mod backoff;
+pub mod routing;
