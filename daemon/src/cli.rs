@@ -2,6 +2,7 @@
 
 mod call;
 mod completions;
+mod demo;
 mod doctor;
 mod down;
 mod env;
@@ -49,6 +50,8 @@ enum Verb {
     Status(status::Args),
     /// Check this machine and say what to do
     Doctor(doctor::Args),
+    /// Show the main job: three nodes, functions, classes, streams, a crash
+    Demo(demo::Args),
     /// Make a ticket that lets another machine join this realm
     Invite(invite::Args),
     /// Join the realm of a ticket
@@ -138,6 +141,7 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Down(args) => down::run(args, cx, ui).await,
         Verb::Status(args) => status::run(args, cx, ui).await,
         Verb::Doctor(args) => doctor::run(args, cx, ui).await,
+        Verb::Demo(args) => demo::run(args, cx, ui).await,
         Verb::Invite(args) => invite::run(args, cx, ui).await,
         Verb::Join(args) => join::run(args, cx, ui).await,
         Verb::Peers(args) => peers::run(args, cx, ui).await,

@@ -5,6 +5,13 @@
 //! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root); beside
 //! them `cli`, which is a client like any other.
 
+pub mod api;
 pub mod blobs;
+pub mod calls;
 pub mod cli;
 pub mod framed;
+pub mod mesh;
+pub mod naming;
+pub mod node;
+pub mod settings;
+pub mod workers;
