@@ -4,7 +4,7 @@ use std::{fs, path::Path, thread};
 
 use rhd_sdk::ErrorKind;
 use rhd_tests::{Mesh, Node, until};
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -166,6 +166,21 @@ fn kill_9_leaves_no_worker_and_the_caller_hears_of_it() {
         mesh[0].ask(async |client| add(&client, 2, 3).await).ok()
     });
     assert!(!folder.path().join("started").exists(), "the lost call ran again");
+}
+
+#[test]
+fn ctrl_c_cancels_the_call_and_ends_with_130() {
+    let node = Node::start("box");
+    deploy(&node, "here");
+    let folder = tempfile::tempdir().unwrap();
+    let mut call =
+        node.command(&["call", "wait", folder.path().to_str().unwrap()]).spawn().unwrap();
+    let started = folder.path().join("started");
+    until("the call runs", || started.exists().then_some(()));
+    kill_process(Pid::from_raw(call.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+    assert_eq!(call.wait().unwrap().code(), Some(130));
+    until("the call is cancelled", || (node.status().calls == 0).then_some(()));
+    assert_eq!(node.rhd(&["call", "add", "1", "2"]).ok(), "3\n");
 }
 
 #[test]
