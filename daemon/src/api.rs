@@ -116,7 +116,7 @@ impl Api {
 
     fn status(&self) -> Status {
         let membership = self.mesh.membership();
-        let linked = |p: &&mesh::PeerInfo| p.path != mesh::PathKind::None;
+        let linked = |p: &&mesh::PeerInfo| p.path != mesh::Route::None;
         Status {
             name: self.mesh.name(),
             id: self.mesh.me().to_string(),
@@ -155,9 +155,9 @@ impl Api {
             id: p.node.to_string(),
             role: p.role,
             path: match p.path {
-                mesh::PathKind::Direct => PathKind::Direct,
-                mesh::PathKind::Relayed => PathKind::Relayed,
-                mesh::PathKind::None => PathKind::None,
+                mesh::Route::Direct => PathKind::Direct,
+                mesh::Route::Relayed => PathKind::Relayed,
+                mesh::Route::None => PathKind::None,
             },
             rtt_us: p.rtt.map(|rtt| rtt.as_micros() as u64),
             addr: p.addr.as_ref().map(ToString::to_string),

@@ -224,13 +224,15 @@ impl Mesh {
         if links.get(peer).is_none() {
             relays.want(peer);
             let mut peers = self.peers();
-            let relayed = peers.wait_for(|peers| {
-                peers.iter().any(|info| info.node == peer && info.path == Route::Relayed)
-            });
+            let relayed = async {
+                let relayed = |info: &PeerInfo| info.node == peer && info.path == Route::Relayed;
+                // The borrow that this returns must not outlive the wait.
+                peers.wait_for(|peers| peers.iter().any(relayed)).await.is_ok()
+            };
             let deadline = tokio::time::sleep(LINK_WAIT);
             tokio::select! {
                 _ = links.wait(peer) => {}
-                Ok(_) = relayed => return relays.open(peer, proto).await,
+                true = relayed => return relays.open(peer, proto).await,
                 () = deadline => return Err(MeshError::NoLink { peer }),
             }
         }
@@ -253,6 +255,11 @@ impl Mesh {
     /// The members that are known, other than this node, by name.
     pub fn peers(&self) -> watch::Receiver<Arc<Vec<PeerInfo>>> {
         self.inner.roster.peers()
+    }
+
+    /// What a peer's certificate allows it to do; `None` for a node that is not known.
+    pub fn role_of(&self, node: NodeId) -> Option<Role> {
+        self.peers().borrow().iter().find(|peer| peer.node == node).map(|peer| peer.role)
     }
 
     /// Makes a ticket that lets `uses` nodes join within `expires`.

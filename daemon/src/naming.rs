@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub use hosted::Hosted;
 pub use registry::{Registry, RegistryError};
 
-use crate::mesh::{Mesh, PathKind, PeerInfo};
+use crate::mesh::{self, Mesh, PeerInfo};
 
 /// Where to send a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +195,7 @@ impl Naming {
                 version: ad.version,
                 load: record.load,
                 rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
-                linked: peer.path != PathKind::None,
+                linked: peer.path != mesh::Route::None,
                 here: false,
             }));
         }

@@ -102,7 +102,7 @@ async fn send(
         }
         file => file,
     };
-    framed::send(&mut stream, &open, [&head[..], &entry[..]].concat())
+    framed::send(&mut stream.send, &open, [&head[..], &entry[..]].concat())
         .await
         .map_err(|e| lost(&e))?;
     let Some(want) = next(&mut stream).await.map_err(|e| lost(&e))? else {
@@ -117,7 +117,7 @@ async fn send(
     if !want.is_empty() {
         out.progress(format!("sending {} files to {node}", want.len())).await;
     }
-    let sent = blobs::send_files(snapshots, &want, &mut stream)
+    let sent = blobs::send_files(snapshots, &want, &mut stream.send)
         .await
         .map_err(|e| ErrorInfo::from(e).on(&node))?;
     while let Some(frame) = next(&mut stream).await.map_err(|e| lost(&e))? {
@@ -134,5 +134,5 @@ async fn send(
 }
 
 async fn next(stream: &mut Stream) -> Result<Option<Frame>, framed::FramedError> {
-    framed::read(stream, MAX_BODY).await
+    framed::read(&mut stream.recv, MAX_BODY).await
 }

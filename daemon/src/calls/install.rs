@@ -64,7 +64,7 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
         }
         Err(error) => {
             let error = error.on(&inner.mesh.name());
-            framed::write(&mut stream, &fail_frame(error)?).await.map_err(Into::into)
+            framed::write(&mut stream.send, &fail_frame(error)?).await.map_err(Into::into)
         }
     }
 }
@@ -75,7 +75,7 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
             .hint("nothing was changed; send it again")
     };
     inner.open_for_work()?;
-    may_deploy(inner, stream.peer())?;
+    may_deploy(inner, stream.peer)?;
     let frame = serve::first_frame(stream)
         .await
         .map_err(|e| broken(&e))?
@@ -96,8 +96,10 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     let want = inner.blobs.missing(manifests).await?;
     let hashes: Vec<Hash> = want.iter().map(|(hash, _)| *hash).collect();
     let body = frame::to_vec(&hashes).map_err(bad)?;
-    framed::send(stream, &Want { count: want.len() }, body).await.map_err(|e| broken(&e))?;
-    inner.blobs.receive_files(want, stream).await?;
+    framed::send(&mut stream.send, &Want { count: want.len() }, body)
+        .await
+        .map_err(|e| broken(&e))?;
+    inner.blobs.receive_files(want, &mut stream.recv).await?;
     let entry = frame.body.slice(split..);
     Ok(Arrived { id, deployment, entry, _lease: lease })
 }

@@ -121,9 +121,9 @@ async fn there(
             .on(&node)
     };
     let mut stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await?;
-    framed::send(&mut stream, &request, Bytes::new()).await.map_err(|e| lost(&e))?;
+    framed::send(&mut stream.send, &request, Bytes::new()).await.map_err(|e| lost(&e))?;
     loop {
-        let frame: Frame = framed::read(&mut stream, MAX_BODY)
+        let frame: Frame = framed::read(&mut stream.recv, MAX_BODY)
             .await
             .map_err(|e| lost(&e))?
             .ok_or_else(|| lost(&"the stream ended"))?;

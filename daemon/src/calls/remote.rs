@@ -21,11 +21,11 @@ pub(super) async fn call(
     call: Call,
     body: Bytes,
 ) -> Result<Replies, ErrorInfo> {
-    let (id, node) = (call.id, inner.name_of(stream.peer()));
+    let (id, node) = (call.id, inner.name_of(stream.peer));
     let frame = Frame::new(&call, body)
         .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
     let mut remote = RemoteCall { id, node, service: call.service, stream: None, done: false };
-    if let Err(error) = framed::write(&mut stream, &frame).await {
+    if let Err(error) = framed::write(&mut stream.send, &frame).await {
         return Err(remote.lost(&error.to_string()));
     }
     remote.stream = Some(stream);
@@ -67,7 +67,7 @@ impl RemoteCall {
             return None;
         }
         let stream = self.stream.as_mut()?;
-        let reason = match framed::read(stream, MAX_BODY).await {
+        let reason = match framed::read(&mut stream.recv, MAX_BODY).await {
             Ok(Some(frame)) => match frame.header::<Reply>() {
                 Ok(reply) => {
                     self.done = reply.is_final();

@@ -36,7 +36,7 @@ where
     let owner = inner.clone();
     tokio::spawn(async move {
         while let Some(stream) = streams.recv().await {
-            let peer = stream.peer();
+            let peer = stream.peer;
             let served = serve(owner.clone(), stream);
             owner.tasks.spawn(async move {
                 if let Err(error) = served.await {
@@ -53,7 +53,7 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
         Ok(call) => {
             let id = call.id;
             match check_version(call.v, &inner) {
-                Ok(()) => host::call(&inner, stream.peer(), call, frame.body).await,
+                Ok(()) => host::call(&inner, stream.peer, call, frame.body).await,
                 Err(error) => Err(error.call(id)),
             }
         }
@@ -61,13 +61,15 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     };
     match started {
         Ok(replies) => pump(replies, stream).await,
-        Err(error) => framed::write(&mut stream, &fail_frame(error)?).await.map_err(Into::into),
+        Err(error) => {
+            framed::write(&mut stream.send, &fail_frame(error)?).await.map_err(Into::into)
+        }
     }
 }
 
 async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {
     let Some(frame) = first_frame(&mut stream).await? else { return Ok(()) };
-    let peer = stream.peer();
+    let peer = stream.peer;
     let replies = Replies::from_task(move |out| async move {
         let request = frame.header::<Request>().map_err(|e| bad_request(&inner, &e))?;
         check_version(request.version(), &inner)?;
@@ -78,7 +80,7 @@ async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), Fra
 
 /// Passes replies to a peer until the final one; ends early, and so cancels, when the peer closes.
 pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), FramedError> {
-    let (mut recv, mut send) = tokio::io::split(stream);
+    let Stream { mut recv, mut send, .. } = stream;
     let mut byte = [0];
     loop {
         tokio::select! {
@@ -99,7 +101,7 @@ pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), Fra
 }
 
 pub(super) async fn first_frame(stream: &mut Stream) -> Result<Option<framed::Frame>, FramedError> {
-    match tokio::time::timeout(FIRST_FRAME, framed::read(stream, MAX_BODY)).await {
+    match tokio::time::timeout(FIRST_FRAME, framed::read(&mut stream.recv, MAX_BODY)).await {
         Ok(read) => read,
         Err(_) => Ok(None),
     }
