@@ -7,6 +7,10 @@ use rhd_protocol::frame::{self, FrameError, PREFIX, Prefix};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+mod conn;
+
+pub use conn::Conn;
+
 /// A body is read in steps of at most this many bytes, so that a claimed length allocates nothing.
 const STEP: usize = 1024 * 1024;
 /// Bodies up to this size are joined with their header into one write.

@@ -2,8 +2,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), rhd_sdk::ErrorInfo> {
-//! let client = rhd_sdk::Client::connect(&rhd_sdk::default_home()).await?;
-//! let sum: i64 = client.call(&rhd_sdk::Invocation::of("add"), &(2, 3)).await?;
+//! use rhd_sdk::Client;
+//!
+//! #[rhd_sdk::function]
+//! async fn add(a: i64, b: i64) -> i64;
+//!
+//! let client = Client::connect(&rhd_sdk::default_home()).await?;
+//! let sum = add(&client, 2, 3).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -22,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use calls::{Invocation, body_of, value_of};
 pub use client::{Client, Replies};
+pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,
     error::{ErrorInfo, ErrorKind},

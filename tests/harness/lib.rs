@@ -20,5 +20,5 @@ mod settle;
 pub use binary::binary;
 pub use mesh::Mesh;
 pub use node::{Node, Unstarted};
-pub use outcome::{Outcome, rhd};
+pub use outcome::{Outcome, command, rhd};
 pub use settle::{DEADLINE, until};

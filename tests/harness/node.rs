@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::Path,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -101,6 +101,13 @@ impl Node {
     pub fn rhd_with(&self, args: &[&str], stdin: &str) -> Outcome {
         let home = self.home().to_str().unwrap();
         rhd(&[&["--home", home], args].concat(), stdin)
+    }
+
+    /// The same command, not yet run, for tests that send it signals.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = command();
+        command.arg("--home").arg(self.home()).args(args).stdin(Stdio::null());
+        command
     }
 
     /// Asks the daemon through the Rust SDK.

@@ -45,8 +45,8 @@ impl Outcome {
     }
 }
 
-/// The program under test, with nothing of this process's own settings.
-pub(crate) fn command() -> Command {
+/// The program under test, with nothing of this process's own settings, starting no daemon by itself.
+pub fn command() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RHD_") {

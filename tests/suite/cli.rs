@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rhd_tests::{Node, binary, rhd};
+use rhd_tests::{Node, binary, command, rhd};
 
 #[test]
 fn without_a_daemon_every_verb_that_needs_one_ends_with_3_and_says_how_to_start_it() {
@@ -128,4 +128,23 @@ fn python_imports_the_daemons_own_sdk_and_passes_its_exit_code_on() {
     let ended = node.rhd(&["python", "-c", script, "--flag", "x"]);
     assert_eq!(ended.code, 7, "{ended:?}");
     assert_eq!(ended.stdout, format!("{} ['--flag', 'x']\n", node.home().display()));
+}
+
+#[test]
+fn python_starts_a_daemon_where_none_runs_and_two_at_once_share_it() {
+    let setup = Node::prepare("auto");
+    let home = setup.home().to_str().unwrap();
+    let python = |code: &str| {
+        let mut command = command();
+        command.args(["--home", home, "python", "-c", code]).env_remove("RHD_AUTOSTART");
+        command.env("RHD_MESH_MDNS", "false").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [python("import rhd; print(1)"), python("import rhd; print(2)")];
+    let both = both.map(|child| child.wait_with_output().unwrap());
+    rhd(&["--home", home, "down"], "").ok();
+    for output in both {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
+    }
 }

@@ -51,7 +51,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
     ("blobs", &["framed", "mesh"], "naming and blobs do not know each other"),
-    ("naming", &["framed", "mesh"], "naming and blobs do not know each other"),
+    ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
     ("calls", &["blobs", "framed", "mesh", "naming", "workers"], "calls serve api, not see it"),
     ("api", &["blobs", "calls", "framed", "mesh", "naming", "workers"], "api sees handles only"),

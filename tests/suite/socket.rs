@@ -80,7 +80,7 @@ fn a_request_that_is_none_is_refused_in_words() {
         json!({"op": "of_no_version", "v": VERSION}),
         json!({"v": VERSION}),
         json!({"op": "join", "v": VERSION}),
-        json!(["status", VERSION]),
+        json!([1, 2]),
         json!("status"),
         json!(7),
     ] {

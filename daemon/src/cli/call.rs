@@ -34,27 +34,22 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let client = cx.client().await?;
-    let invocation = Invocation {
-        node: args.node.clone(),
-        timeout: args.timeout,
-        logs: true,
-        ..target(&client, &args.name, args.node.as_deref()).await?
-    };
+    let (target, flavor) = target(&client, &args.name, args.node.as_deref()).await?;
+    // The end of a generator is no result.
+    let yields = matches!(flavor, Flavor::Generator | Flavor::AsyncGenerator);
+    let invocation =
+        Invocation { node: args.node.clone(), timeout: args.timeout, logs: true, ..target };
     let positional: Vec<Value> = args.args.iter().map(|text| json(text)).collect();
     let named: BTreeMap<&String, Value> = args.kwargs.iter().map(|(k, v)| (k, json(v))).collect();
     let mut replies = client.start(&invocation, Codec::Json, &positional, &named).await?;
-    let mut items = false;
     while let Some((reply, body)) = replies.next().await? {
         match reply {
             Reply::Log { .. } => ui.log(&body),
             Reply::Progress { text } => ui.progress(&text),
-            Reply::Item { codec, .. } => {
-                items = true;
+            Reply::Done { .. } if yields => {}
+            Reply::Item { codec, .. } | Reply::Done { codec, .. } => {
                 ui.line(&one_line(codec, &body)?)?;
             }
-            // The end of a generator is no result.
-            Reply::Done { .. } if items && is_null(&body) => {}
-            Reply::Done { codec, .. } => ui.line(&one_line(codec, &body)?)?,
             Reply::Fail { error, .. } => return Err(error),
         }
     }
@@ -62,7 +57,11 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
 }
 
 /// Finds what `name` means: a dot may belong to the name or come before a method.
-async fn target(client: &Client, name: &str, node: Option<&str>) -> Result<Invocation, ErrorInfo> {
+async fn target(
+    client: &Client,
+    name: &str,
+    node: Option<&str>,
+) -> Result<(Invocation, Flavor), ErrorInfo> {
     let whole = match client.describe(name, node).await {
         Ok(described) => return invocation(described, None),
         Err(e) => e,
@@ -78,30 +77,30 @@ async fn target(client: &Client, name: &str, node: Option<&str>) -> Result<Invoc
     }
 }
 
-fn invocation(described: Described, method: Option<&str>) -> Result<Invocation, ErrorInfo> {
+fn invocation(
+    described: Described,
+    method: Option<&str>,
+) -> Result<(Invocation, Flavor), ErrorInfo> {
     let service = described.service;
-    let Some(method) = method else {
-        return match service.kind {
-            ServiceKind::Function => Ok(Invocation::of(&service.name)),
-            ServiceKind::Class | ServiceKind::Instance => Err(ErrorInfo::new(
-                ErrorKind::BadRequest,
-                format!("{} is no function", service.name),
-            )
-            .hint(format!("call a method of it: rhd call {}.METHOD", service.name))
-            .on(&described.node)),
-        };
-    };
-    let invocation = Invocation::of(&service.name).method(method);
-    let read = service.interface.members.get(method) == Some(&Flavor::Property);
-    Ok(Invocation { verb: if read { Verb::Get } else { Verb::Call }, ..invocation })
+    let invocation = Invocation::of(&service.name);
+    match (method, service.kind) {
+        (None, ServiceKind::Function) => Ok((invocation, service.interface.flavor)),
+        (None, ServiceKind::Class | ServiceKind::Instance) => {
+            Err(ErrorInfo::new(ErrorKind::BadRequest, format!("{} is no function", service.name))
+                .hint(format!("call a method of it: rhd call {}.METHOD", service.name))
+                .on(&described.node))
+        }
+        (Some(method), _) => {
+            // Members that the interface does not list may exist all the same: the host decides.
+            let flavor = service.interface.members.get(method).copied().unwrap_or_default();
+            let verb = if flavor == Flavor::Property { Verb::Get } else { Verb::Call };
+            Ok((Invocation { verb, ..invocation.method(method) }, flavor))
+        }
+    }
 }
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))
-}
-
-fn is_null(body: &[u8]) -> bool {
-    matches!(body.trim_ascii(), b"" | b"null")
 }
 
 fn one_line(codec: Codec, body: &[u8]) -> Result<String, ErrorInfo> {

@@ -34,7 +34,10 @@ pub(crate) async fn run(_: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorI
     Ok(())
 }
 
+/// Whether the process still runs: one that ended and that nobody waited for yet does not.
 fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let ended = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    !ended && pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }

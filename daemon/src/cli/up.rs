@@ -92,7 +92,11 @@ async fn detach(home: &Path, overrides: &[String]) -> Result<Status, ErrorInfo> 
         ErrorInfo::new(ErrorKind::Internal, format!("{what}: {source}"))
             .hint("check the directory: rhd doctor")
     };
-    private_dir(home).map_err(|e| wrong(&format!("create {}", home.display()), e))?;
+    private_dir(home).map_err(|source| {
+        let message = format!("home {} can't be used: {source}", home.display());
+        ErrorInfo::new(ErrorKind::BadRequest, message)
+            .hint("choose another with --home DIR or RHD_HOME")
+    })?;
     let path = home.join(START_LOG);
     // Appended to: a second daemon must not wipe what the first one says.
     let log = File::options().create(true).append(true).open(&path);

@@ -1,0 +1,72 @@
+//! Workers: the Python processes that run user code, the envs that they live in, and the lanes that
+//! calls take into them.
+//!
+//! ```text
+//! ensure: spec -> build (uv or venv + pip, once) -> process -> control lane -> up
+//! call:   queue (fair, bounded) -> lane -> [load the code, once a process] -> call -> replies
+//! ```
+//!
+//! A call holds its lane itself and reads and writes the socket in the caller's own task; the env
+//! only hands lanes over. Coroutines share the control lane of their process. A process that dies
+//! fails the calls that had started in it, each with its last words, and repeats none.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rhd_protocol::{call::Call, worker::Load};
+
+mod build;
+mod calls;
+mod cancel;
+mod config;
+mod control;
+mod env;
+mod handle;
+mod lanes;
+mod lease;
+mod mailbox;
+mod output;
+mod process;
+mod python;
+mod specs;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use handle::{StartError, Workers, WorkersTasks};
+pub use stream::CallStream;
+
+/// Code that a call needs, loaded into a process before the first call of its version there.
+#[derive(Debug, Clone)]
+pub struct LoadUnit {
+    /// Canonical name that it is loaded under.
+    pub service: String,
+    /// Where the code is.
+    pub load: Load,
+    /// The pickled entry, for code by value.
+    pub body: Bytes,
+}
+
+/// A call for an env.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The call.
+    pub call: Call,
+    /// Its body.
+    pub body: Bytes,
+    /// The code that it needs.
+    pub unit: Option<Arc<LoadUnit>>,
+    /// The process that it has to run in, for an instance: there is no other copy of it.
+    pub incarnation: Option<u64>,
+    /// Whether it runs on the event loop (coroutines and async generators).
+    pub on_loop: bool,
+    /// Whether it needs no state, and so may run on a replica.
+    pub stateless: bool,
+}
+
+/// Locks a mutex whose data is whole after every panic: it holds plain values only.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,76 @@
+//! The control lane of a process: orders to it, and all calls of coroutines, side by side.
+
+use std::sync::Arc;
+
+use rhd_protocol::call::Reply;
+use tokio::{
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+use super::process::Process;
+use crate::framed::{self, Conn, Frame};
+
+/// Frames that wait to be written to one control lane.
+const CONTROL_QUEUE: usize = 64;
+
+/// Runs a control lane until the process ends or breaks the rules, which ends it.
+pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: usize) -> bool {
+    let (tx, rx) = mpsc::channel(CONTROL_QUEUE);
+    if !process.set_control(tx) {
+        return false;
+    }
+    let (read, write) = conn.into_split();
+    let mut exit = process.exit();
+    tokio::spawn(async move {
+        let why = tokio::select! {
+            _ = exit.wait_for(Option::is_some) => return,
+            () = write_orders(write, rx) => "its control lane broke",
+            why = read_replies(&process, read, max_body) => why,
+        };
+        // A process that is ending closes its lanes first: its own status says more than ours.
+        if tokio::time::timeout(std::time::Duration::from_secs(2), process.over()).await.is_err() {
+            tracing::warn!(env = %process.env, pid = process.pid, "ending a worker: {why}");
+            process.kill(why);
+        }
+    });
+    true
+}
+
+async fn write_orders(mut stream: OwnedWriteHalf, mut orders: mpsc::Receiver<Frame>) {
+    while let Some(frame) = orders.recv().await {
+        if framed::write(&mut stream, &frame).await.is_err() {
+            return;
+        }
+    }
+    // The process is being forgotten; its end is waited for elsewhere.
+    std::future::pending::<()>().await;
+}
+
+async fn read_replies(
+    process: &Process,
+    mut lane: Conn<OwnedReadHalf>,
+    max_body: usize,
+) -> &'static str {
+    loop {
+        let frame = match lane.read(max_body).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return "it closed its control lane",
+            Err(_) => return "its control lane broke",
+        };
+        let Ok(reply) = frame.header::<Reply>() else {
+            return "it wrote something that is no reply";
+        };
+        let Some(id) = reply.id() else { return "it wrote a reply of no call" };
+        // A call that ended just now may still be spoken of; nobody listens.
+        let Some(mailbox) = process.calls.mailbox(&id) else { continue };
+        match reply {
+            Reply::Log { .. } | Reply::Progress { .. } => mailbox.push_log(frame),
+            _ if mailbox.push_reply(frame, reply.is_final()) => {}
+            _ => return "it sent more items than it had credit for",
+        }
+    }
+}

@@ -1,0 +1,708 @@
+//! One env: its processes, their lanes, and the calls that wait for one.
+//!
+//! The rules are the pure machines' ([`Queue`], [`Supervision`]); here they meet sockets. Calls take
+//! a lane out of the env and talk on it themselves; the env only hands lanes over, so a warm call
+//! costs two short locks.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rhd_protocol::{
+    api::EnvInfo,
+    env::EnvSpec,
+    error::{ErrorInfo, ErrorKind},
+    id::{Hash, encode_base32},
+    machine::{
+        queue::{Need, Offer, Queue, Ticket},
+        supervision::{Decision, Limits, Supervision},
+    },
+    worker::Control,
+};
+use tokio::{
+    net::UnixStream,
+    sync::{oneshot, watch},
+};
+
+use super::{
+    build::{Builder, Built},
+    config::Config,
+    lanes::Registry,
+    lease::{Grant, Lease, Place},
+    lock,
+    process::{Launch, Process},
+};
+use crate::framed::{Conn, Frame};
+
+/// How long lanes that were asked for may take to come.
+const LANES_WAIT: Duration = Duration::from_secs(10);
+/// Most processes of one env.
+const MAX_PROCESSES: u32 = 64;
+
+/// What all envs of a node share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) home: PathBuf,
+    pub(super) node: String,
+    pub(super) config: Config,
+    pub(super) sdk: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) builder: Arc<Builder>,
+    pub(super) registry: Arc<Registry>,
+    /// Calls that run or wait.
+    pub(super) load: watch::Sender<u32>,
+    pub(super) incarnations: AtomicU64,
+    pub(super) started: Instant,
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+/// An env of this node.
+#[derive(Debug)]
+pub(super) struct Env {
+    pub(super) key: String,
+    pub(super) shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+type Waiter = oneshot::Sender<Result<Grant, ErrorInfo>>;
+
+#[derive(Debug)]
+struct State {
+    spec: EnvSpec,
+    built: Option<Arc<Built>>,
+    queue: Queue<Waiter>,
+    /// The first is the home of modules.
+    slots: Vec<Slot>,
+    /// Grows when the spec changes: starts that were under way for the spec before are void.
+    generation: u64,
+    /// Who waits for the first process without a call.
+    starting: Vec<oneshot::Sender<Result<(), ErrorInfo>>>,
+    /// Why the last start failed or the last process died.
+    failure: Option<ErrorInfo>,
+    /// Set for good when the env is removed or the daemon ends.
+    closed: Option<ErrorInfo>,
+    /// Processes of specs before, with calls that still run.
+    retired: Vec<Arc<Process>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    supervision: Supervision,
+    process: Option<Arc<Process>>,
+    /// Whether its control lane is there.
+    ready: bool,
+    idle: Vec<Conn<UnixStream>>,
+    /// Lanes that are open, idle or not; at most the setting.
+    lanes: u32,
+    /// Lanes that were asked for and have not come.
+    asked: u32,
+    coroutines: u32,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            supervision: Supervision::new(Limits::default()),
+            process: None,
+            ready: false,
+            idle: Vec::new(),
+            lanes: 0,
+            asked: 0,
+            coroutines: 0,
+        }
+    }
+
+    fn clear(&mut self) -> Option<Arc<Process>> {
+        self.ready = false;
+        self.idle.clear();
+        (self.lanes, self.asked, self.coroutines) = (0, 0, 0);
+        self.process.take()
+    }
+}
+
+impl State {
+    fn slot_of(&mut self, process: &Process) -> Option<(usize, &mut Slot)> {
+        self.slots.iter_mut().enumerate().find(|(_, slot)| {
+            slot.process.as_ref().is_some_and(|p| p.incarnation == process.incarnation)
+        })
+    }
+
+    fn offer(index: usize) -> Offer {
+        if index == 0 { Offer::Lane } else { Offer::ReplicaLane }
+    }
+}
+
+fn slots(spec: &EnvSpec) -> Vec<Slot> {
+    let count = spec.workers.unwrap_or(1).clamp(1, MAX_PROCESSES);
+    (0..count).map(|_| Slot::new()).collect()
+}
+
+impl Env {
+    /// An env whose processes start when a call needs them.
+    pub(super) fn new(shared: Arc<Shared>, spec: EnvSpec) -> Arc<Self> {
+        let state = State {
+            built: None,
+            queue: Queue::new(shared.config.queue),
+            slots: slots(&spec),
+            generation: 0,
+            starting: Vec::new(),
+            failure: None,
+            closed: None,
+            retired: Vec::new(),
+            spec,
+        };
+        Arc::new(Self { key: state.spec.key(), shared, state: Mutex::new(state) })
+    }
+
+    /// How it is.
+    pub(super) fn info(&self) -> EnvInfo {
+        let (spec, built, pid) = {
+            let state = lock(&self.state);
+            let pid = state.slots.first().filter(|slot| slot.ready);
+            let pid = pid.and_then(|slot| slot.process.as_ref()).map(|process| process.pid);
+            (state.spec.clone(), state.built.clone(), pid)
+        };
+        let built = built.or_else(|| self.shared.builder.ready(&spec).map(Arc::new));
+        EnvInfo {
+            key: self.key.clone(),
+            python: built.as_ref().map(|b| b.interpreter.version.clone()).unwrap_or_default(),
+            dir: built.map(|b| b.dir.display().to_string()).unwrap_or_default(),
+            running: pid.is_some(),
+            pid,
+            services: 0,
+            spec,
+        }
+    }
+
+    /// The spec that it has now.
+    pub(super) fn spec(&self) -> EnvSpec {
+        lock(&self.state).spec.clone()
+    }
+
+    /// Takes a new spec, already built. Where it differs, calls that run go on in the processes
+    /// they are in, which take no more.
+    pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) {
+        let mut state = lock(&self.state);
+        state.built = Some(built);
+        if state.spec == spec {
+            return;
+        }
+        state.generation += 1;
+        let fresh = slots(&spec);
+        state.spec = spec;
+        let old = std::mem::replace(&mut state.slots, fresh);
+        for process in old.into_iter().filter_map(|mut slot| slot.clear()) {
+            state.retired.push(process.clone());
+            let env = self.clone();
+            tokio::spawn(async move {
+                process.calls.quiet().await;
+                process.kill("its env was changed");
+                lock(&env.state).retired.retain(|p| p.incarnation != process.incarnation);
+            });
+        }
+        drop(state);
+        self.demand();
+    }
+
+    /// Waits until the first process runs, with a new beginning if restarts had been given up.
+    pub(super) async fn up(self: &Arc<Self>) -> Result<(), ErrorInfo> {
+        let (tx, rx) = oneshot::channel();
+        {
+            let mut state = lock(&self.state);
+            if let Some(closed) = &state.closed {
+                return Err(closed.clone());
+            }
+            if state.slots.first().is_some_and(|slot| slot.ready) {
+                return Ok(());
+            }
+            for slot in &mut state.slots {
+                slot.supervision.reset();
+            }
+            state.starting.push(tx);
+        }
+        self.demand();
+        rx.await.unwrap_or_else(|_| Err(self.gone_error()))
+    }
+
+    /// Takes a lane (or a place on the event loop), or waits in the queue for one.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        caller: &str,
+        need: Need,
+        incarnation: Option<u64>,
+    ) -> Result<Grant, ErrorInfo> {
+        let (tx, rx) = oneshot::channel();
+        let ticket = {
+            let mut state = lock(&self.state);
+            if let Some(closed) = &state.closed {
+                return Err(closed.clone());
+            }
+            if let Some(incarnation) = incarnation
+                && !state.slots.first().is_some_and(|slot| {
+                    slot.process.as_ref().is_some_and(|p| p.incarnation == incarnation)
+                })
+            {
+                return Err(self.lost_instance());
+            }
+            if let Some(grant) = self.free(&mut state, need) {
+                return Ok(grant);
+            }
+            match state.queue.push(caller, need, tx) {
+                Ok(ticket) => ticket,
+                Err(full) => return Err(self.full(full.waiting)),
+            }
+        };
+        let waiting = Waiting { env: self, ticket };
+        self.demand();
+        let grant = rx.await.unwrap_or_else(|_| Err(self.gone_error()))?;
+        drop(waiting);
+        match incarnation {
+            Some(incarnation) if grant.process().incarnation != incarnation => {
+                Err(self.lost_instance())
+            }
+            _ => Ok(grant),
+        }
+    }
+
+    /// What is free at once. Nobody waits for it: whatever becomes free goes to the queue first.
+    fn free(self: &Arc<Self>, state: &mut State, need: Need) -> Option<Grant> {
+        if need == Need::Loop {
+            let slot = state.slots.first_mut().filter(|slot| slot.ready)?;
+            return self.place(slot);
+        }
+        // Replicas first for what may run there: the first process is the only home of the rest.
+        let replicas = if need == Need::AnyLane { state.slots.len() } else { 1 };
+        for slot in state.slots[..replicas].iter_mut().rev().filter(|slot| slot.ready) {
+            if let Some(lease) = self.lane(slot) {
+                return Some(Grant::Lane(lease));
+            }
+        }
+        None
+    }
+
+    fn lane(self: &Arc<Self>, slot: &mut Slot) -> Option<Lease> {
+        let process = slot.process.clone()?;
+        while let Some(conn) = slot.idle.pop() {
+            // An idle lane is silent: one that has an end or bytes to read is of no use.
+            let mut byte = [0];
+            match conn.stream().try_read(&mut byte) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Some(Lease::new(self.clone(), process, conn));
+                }
+                _ => slot.lanes = slot.lanes.saturating_sub(1),
+            }
+        }
+        None
+    }
+
+    fn place(self: &Arc<Self>, slot: &mut Slot) -> Option<Grant> {
+        let process = slot.process.clone()?;
+        if slot.coroutines >= self.shared.config.coroutines {
+            return None;
+        }
+        slot.coroutines += 1;
+        Some(Grant::Loop(Place::new(self.clone(), process)))
+    }
+
+    /// A worker opened a lane.
+    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn<UnixStream>) {
+        {
+            let mut state = lock(&self.state);
+            let cap = self.shared.config.lanes;
+            let Some((_, slot)) = state.slot_of(process) else { return };
+            if slot.lanes >= cap {
+                tracing::warn!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
+                return;
+            }
+            slot.lanes += 1;
+            slot.asked = slot.asked.saturating_sub(1);
+            slot.idle.push(conn);
+        }
+        self.settle();
+    }
+
+    /// A call is done with its lane; without `conn`, the lane is gone.
+    pub(super) fn return_lane(
+        self: &Arc<Self>,
+        process: &Process,
+        conn: Option<Conn<UnixStream>>,
+        succeeded: bool,
+    ) {
+        let waiting = {
+            let mut state = lock(&self.state);
+            let waiting = !state.queue.is_empty();
+            let Some((_, slot)) = state.slot_of(process) else { return };
+            if succeeded {
+                slot.supervision.succeeded();
+            }
+            match conn {
+                Some(conn) => slot.idle.push(conn),
+                None => slot.lanes = slot.lanes.saturating_sub(1),
+            }
+            waiting
+        };
+        if waiting {
+            self.settle();
+        }
+    }
+
+    /// A coroutine ended.
+    pub(super) fn return_place(self: &Arc<Self>, process: &Process, succeeded: bool) {
+        let waiting = {
+            let mut state = lock(&self.state);
+            let waiting = !state.queue.is_empty();
+            let Some((_, slot)) = state.slot_of(process) else { return };
+            if succeeded {
+                slot.supervision.succeeded();
+            }
+            slot.coroutines = slot.coroutines.saturating_sub(1);
+            waiting
+        };
+        if waiting {
+            self.settle();
+        }
+    }
+
+    /// Hands what is free to the calls that wait, and asks for more lanes if they are too few.
+    fn settle(self: &Arc<Self>) {
+        loop {
+            let (waiter, grant) = {
+                let mut state = lock(&self.state);
+                let Some(matched) = self.matched(&mut state) else {
+                    self.ask(&mut state);
+                    return;
+                };
+                matched
+            };
+            // Outside the lock: a grant that nobody takes comes back through `return_lane`.
+            if let Err(Ok(grant)) = waiter.send(Ok(grant)) {
+                drop(grant);
+            }
+        }
+    }
+
+    fn matched(self: &Arc<Self>, state: &mut State) -> Option<(Waiter, Grant)> {
+        let State { slots, queue, .. } = state;
+        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
+            let offer = State::offer(index);
+            if queue.wanting(offer) > 0
+                && let Some(lease) = self.lane(slot)
+            {
+                return Some((queue.take(offer)?, Grant::Lane(lease)));
+            }
+            if index == 0
+                && queue.wanting(Offer::Loop) > 0
+                && let Some(place) = self.place(slot)
+            {
+                return Some((queue.take(Offer::Loop)?, place));
+            }
+        }
+        None
+    }
+
+    fn ask(self: &Arc<Self>, state: &mut State) {
+        let cap = self.shared.config.lanes;
+        let State { slots, queue, .. } = state;
+        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
+            let wanted = queue.wanting(State::offer(index)) as u32;
+            let room = cap.saturating_sub(slot.lanes + slot.asked);
+            let count = wanted.saturating_sub(slot.asked).min(room);
+            let Some(process) = slot.process.clone().filter(|_| count > 0) else { continue };
+            let sent = Frame::new(&Control::Lanes { count }, Vec::new())
+                .ok()
+                .zip(process.control())
+                .is_some_and(|(frame, control)| control.try_send(frame).is_ok());
+            if sent {
+                slot.asked += count;
+                tokio::spawn(self.clone().expect_lanes(process));
+            }
+        }
+    }
+
+    /// A worker that opens no lanes when asked is of no use.
+    async fn expect_lanes(self: Arc<Self>, process: Arc<Process>) {
+        tokio::time::sleep(LANES_WAIT).await;
+        let (none, short) = {
+            let mut state = lock(&self.state);
+            let Some((_, slot)) = state.slot_of(&process) else { return };
+            let short = slot.asked > 0;
+            slot.asked = 0;
+            (slot.lanes == 0, short)
+        };
+        if short && none && !process.is_over() {
+            process.kill("it opened no lane for its calls");
+        } else if short {
+            self.settle();
+        }
+    }
+
+    /// Starts the processes that waiting calls need, and asks for lanes.
+    fn demand(self: &Arc<Self>) {
+        let mut refused = None;
+        {
+            let mut state = lock(&self.state);
+            if state.closed.is_some() {
+                return;
+            }
+            let now = self.shared.now();
+            let generation = state.generation;
+            let State { slots, queue, starting, failure, .. } = &mut *state;
+            for (index, slot) in slots.iter_mut().enumerate() {
+                let needed = match index {
+                    0 => !queue.is_empty() || !starting.is_empty(),
+                    _ => queue.wanting(Offer::ReplicaLane) > 0,
+                };
+                if !needed {
+                    continue;
+                }
+                match slot.supervision.demand(now) {
+                    Decision::Wait => {}
+                    Decision::Start { after_ms } => {
+                        let after = Duration::from_millis(after_ms);
+                        tokio::spawn(self.clone().run_slot(index, generation, after));
+                    }
+                    Decision::GiveUp { failures, retry_ms } if index == 0 => {
+                        refused = Some(self.given_up(failures, retry_ms, failure.as_ref()));
+                    }
+                    Decision::GiveUp { .. } => {}
+                }
+            }
+        }
+        match refused {
+            Some(error) => self.refuse_all(&error),
+            None => self.settle(),
+        }
+    }
+
+    /// One life of one process, from its start to its end.
+    async fn run_slot(self: Arc<Self>, index: usize, generation: u64, after: Duration) {
+        tokio::time::sleep(after).await;
+        let (failure, expected) = match self.launch(index, generation).await {
+            Ok(process) => {
+                self.is_up(&process);
+                let status = process.over().await;
+                let failure = process.death_error(status).on(&self.shared.node);
+                tracing::info!(env = %self.key, pid = process.pid, "{}", failure.message);
+                self.shared.registry.remove(&process);
+                (failure, process.ended_by_us())
+            }
+            Err(failure) => (failure, false),
+        };
+        let permanent = {
+            let mut state = lock(&self.state);
+            if state.generation != generation || state.closed.is_some() {
+                return;
+            }
+            let never_built = state.built.is_none();
+            let Some(slot) = state.slots.get_mut(index) else { return };
+            slot.clear();
+            slot.supervision.exited(self.shared.now(), expected, rand::random());
+            state.failure = Some(failure.clone());
+            never_built && index == 0
+        };
+        if permanent {
+            // Nothing to start: trying again would fail the same way.
+            self.refuse_all(&failure);
+        }
+        self.demand();
+    }
+
+    fn is_up(self: &Arc<Self>, process: &Arc<Process>) {
+        let starting = {
+            let mut state = lock(&self.state);
+            let Some((index, slot)) = state.slot_of(process) else {
+                return process.kill("its env was changed");
+            };
+            slot.ready = true;
+            slot.supervision.ready();
+            if index == 0 { std::mem::take(&mut state.starting) } else { Vec::new() }
+        };
+        for waiter in starting {
+            let _ = waiter.send(Ok(()));
+        }
+        self.settle();
+    }
+
+    async fn launch(
+        self: &Arc<Self>,
+        index: usize,
+        generation: u64,
+    ) -> Result<Arc<Process>, ErrorInfo> {
+        let spec = self.spec();
+        let built = self.shared.builder.build(&spec, None).await?;
+        let overlay = self.shared.builder.overlay(&built);
+        let launch = self.launch_of(&spec, &built, overlay).map_err(|e| self.start_error(&e))?;
+        let process = Process::start(launch).await.map_err(|e| self.start_error(&e))?;
+        {
+            let mut state = lock(&self.state);
+            if state.generation != generation || state.closed.is_some() {
+                process.kill("it is not needed any more");
+                return Err(self.gone_error());
+            }
+            state.built = Some(built);
+            if let Some(slot) = state.slots.get_mut(index) {
+                slot.process = Some(process.clone());
+            }
+        }
+        self.shared.registry.insert(self, &process);
+        let limit = self.shared.config.start_timeout();
+        let status = tokio::select! {
+            () = process.connected() => return Ok(process),
+            status = process.over() => status,
+            () = tokio::time::sleep(limit) => {
+                process.kill(&format!("it did not come up within {} s", limit.as_secs_f32()));
+                process.over().await
+            }
+        };
+        self.shared.registry.remove(&process);
+        Err(process
+            .death_error(status)
+            .on(&self.shared.node)
+            .hint("look at the last lines above; `rhd env build` tries again at once"))
+    }
+
+    fn launch_of(
+        &self,
+        spec: &EnvSpec,
+        built: &Built,
+        overlay: Option<PathBuf>,
+    ) -> std::io::Result<Launch> {
+        let shared = &self.shared;
+        let cwd = shared.home.join("scratch").join(Hash::of(self.key.as_bytes()).short());
+        std::fs::create_dir_all(&cwd)?;
+        let worker = encode_base32(&rand::random::<[u8; 10]>());
+        let token = encode_base32(&rand::random::<[u8; 32]>());
+        let mut vars: HashMap<OsString, OsString> =
+            spec.env_vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
+        vars.retain(|name, value| is_var(name, value));
+        let theirs = vars.remove(&OsString::from("PYTHONPATH"));
+        let path = std::iter::once(shared.sdk.clone()).chain(overlay);
+        let path = path.chain(theirs.iter().flat_map(std::env::split_paths));
+        let path = std::env::join_paths(path).unwrap_or_else(|_| shared.sdk.clone().into());
+        if let Some(bin) = built.interpreter.path.parent() {
+            vars.entry("PATH".into()).or_insert_with(|| super::build::path_with(bin));
+        }
+        if let Some(venv) = &built.venv {
+            vars.insert("VIRTUAL_ENV".into(), venv.into());
+        }
+        vars.extend([
+            ("PYTHONPATH".into(), path),
+            ("PYTHONUNBUFFERED".into(), "1".into()),
+            ("RHD_HOME".into(), shared.home.clone().into()),
+            ("RHD_WORKER".into(), worker.clone().into()),
+            ("RHD_WORKER_TOKEN".into(), token.clone().into()),
+            ("RHD_WORKER_SOCKET".into(), shared.socket.clone().into()),
+        ]);
+        Ok(Launch {
+            env: self.key.clone(),
+            python: built.interpreter.path.clone(),
+            vars,
+            unset: vec!["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"],
+            cwd,
+            worker,
+            token,
+            incarnation: shared.incarnations.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    fn refuse_all(&self, error: &ErrorInfo) {
+        let (waiting, starting) = {
+            let mut state = lock(&self.state);
+            (state.queue.drain(), std::mem::take(&mut state.starting))
+        };
+        for waiter in waiting {
+            let _ = waiter.send(Err(error.clone()));
+        }
+        for waiter in starting {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    /// Takes no more calls; returns the processes there are.
+    pub(super) fn close(&self, error: ErrorInfo) -> Vec<Arc<Process>> {
+        let processes = {
+            let mut state = lock(&self.state);
+            state.closed = Some(error.clone());
+            let retired = std::mem::take(&mut state.retired);
+            let processes = state.slots.iter_mut().filter_map(Slot::clear);
+            processes.chain(retired).collect()
+        };
+        self.refuse_all(&error);
+        processes
+    }
+
+    /// Whether a process of it runs or is being started.
+    pub(super) fn is_running(&self) -> bool {
+        lock(&self.state).slots.iter().any(|slot| slot.process.is_some())
+    }
+
+    fn error(&self, kind: ErrorKind, message: String) -> ErrorInfo {
+        ErrorInfo::new(kind, message).on(&self.shared.node)
+    }
+
+    fn full(&self, waiting: usize) -> ErrorInfo {
+        let text = format!("env {} is full: {waiting} calls wait in it already", self.key);
+        self.error(ErrorKind::QueueFull, text).hint("call again later, or send fewer calls at once")
+    }
+
+    fn gone_error(&self) -> ErrorInfo {
+        lock(&self.state).closed.clone().unwrap_or_else(|| {
+            self.error(ErrorKind::EnvError, format!("env {} was changed or removed", self.key))
+                .hint("call again")
+        })
+    }
+
+    fn lost_instance(&self) -> ErrorInfo {
+        let text =
+            format!("the instance is gone: the worker of env {} that held it ended", self.key);
+        self.error(ErrorKind::NotFound, text).hint("construct it again")
+    }
+
+    fn start_error(&self, e: &std::io::Error) -> ErrorInfo {
+        let text = format!("the worker of env {} can't be started: {e}", self.key);
+        self.error(ErrorKind::EnvError, text).hint("`rhd doctor` looks for the cause")
+    }
+
+    fn given_up(&self, failures: u32, retry_ms: u64, last: Option<&ErrorInfo>) -> ErrorInfo {
+        let mut text =
+            format!("the worker of env {} ended {failures} times in a row; given up", self.key);
+        if let Some(last) = last {
+            text.push_str("; at last: ");
+            text.push_str(&last.message);
+        }
+        self.error(ErrorKind::EnvError, text).hint(format!(
+            "correct what ends it and deploy again; without that it is tried again in {} s",
+            retry_ms.div_ceil(1000)
+        ))
+    }
+}
+
+/// Whether the system takes it as an environment variable.
+fn is_var(name: &OsString, value: &OsString) -> bool {
+    let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
+}
+
+/// A call in the queue; leaves it when the caller goes away.
+struct Waiting<'a> {
+    env: &'a Env,
+    ticket: Ticket,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let _gone = lock(&self.env.state).queue.remove(self.ticket);
+    }
+}

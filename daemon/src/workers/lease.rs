@@ -1,0 +1,89 @@
+//! What a call holds while it runs: a lane, or a place on the event loop. Dropping gives it back.
+
+use std::sync::Arc;
+
+use tokio::net::UnixStream;
+
+use super::{env::Env, process::Process};
+use crate::framed::Conn;
+
+/// Either.
+#[derive(Debug)]
+pub(super) enum Grant {
+    Lane(Lease),
+    Loop(Place),
+}
+
+impl Grant {
+    /// The process that it belongs to.
+    pub(super) fn process(&self) -> &Arc<Process> {
+        match self {
+            Self::Lane(lease) => &lease.process,
+            Self::Loop(place) => &place.process,
+        }
+    }
+
+    /// The call has begun: until it is [done](Grant::done), the lane is of no use to others.
+    pub(super) fn begun(&mut self) {
+        if let Self::Lane(lease) = self {
+            lease.clean = false;
+        }
+    }
+
+    /// The call ended in order.
+    pub(super) fn done(&mut self) {
+        match self {
+            Self::Lane(lease) => (lease.clean, lease.succeeded) = (true, true),
+            Self::Loop(place) => place.succeeded = true,
+        }
+    }
+}
+
+/// A lane of a process.
+#[derive(Debug)]
+pub(super) struct Lease {
+    env: Arc<Env>,
+    process: Arc<Process>,
+    /// Only `None` while it is dropped.
+    conn: Option<Conn<UnixStream>>,
+    clean: bool,
+    succeeded: bool,
+}
+
+impl Lease {
+    pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn<UnixStream>) -> Self {
+        Self { env, process, conn: Some(conn), clean: true, succeeded: false }
+    }
+
+    /// The connection, for the call that holds the lease.
+    pub(super) fn conn(&mut self) -> Option<&mut Conn<UnixStream>> {
+        self.conn.as_mut()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let conn = self.conn.take().filter(|conn| self.clean && conn.is_idle());
+        self.env.return_lane(&self.process, conn, self.succeeded);
+    }
+}
+
+/// A place on the event loop of a process.
+#[derive(Debug)]
+pub(super) struct Place {
+    env: Arc<Env>,
+    process: Arc<Process>,
+    succeeded: bool,
+}
+
+impl Place {
+    pub(super) fn new(env: Arc<Env>, process: Arc<Process>) -> Self {
+        Self { env, process, succeeded: false }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.env.return_place(&self.process, self.succeeded);
+    }
+}
