@@ -177,20 +177,18 @@ class Project:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.modules: set[str] = set()
         # Two projects of one env can't both have an `app`.
         self.env = rh.env(name=f"{path.parent.name}-{os.getpid()}".replace("_", "-")[:60])
 
     def write(self, **files: str) -> None:
-        """Writes modules; `pkg__mod` is `pkg/mod.py`."""
+        """Writes modules; `pkg_DOT_mod` is `pkg/mod.py`."""
         for name, text in files.items():
-            path = self.path / (name.replace("__", "/") + ".py")
+            path = self.path / (name.replace("_DOT_", "/") + ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
 
     def load(self, name: str) -> Any:
         """Imports a module of it."""
-        self.modules.add(name.partition(".")[0])
         importlib.invalidate_caches()
         return importlib.import_module(name)
 
@@ -206,8 +204,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     made = Project(folder)
     yield made
-    for name in [n for n in sys.modules if n.partition(".")[0] in made.modules]:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
     for node in ("alpha", "beta"):
         # Only where it was built.
         with contextlib.suppress(rh.RhdError):

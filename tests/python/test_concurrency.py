@@ -69,7 +69,8 @@ def test_loops_in_threads(beta: str) -> None:
 def test_processes_share_a_daemon(mesh: Any) -> None:
     program = """
         import sys, rhd as rh
-        f = rh.function(lambda x: x + int(sys.argv[1])).to("beta")
+        n = int(sys.argv[1])
+        f = rh.function(lambda x: x + n).to("beta")
         print(sum(f.map(range(50))))
     """
     programs = [script(program, str(n)) for n in range(3)]

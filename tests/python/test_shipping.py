@@ -17,9 +17,9 @@ from rhd import project as shipping
 
 def test_a_project_goes_with_its_function(where: str, project: Project) -> None:
     project.write(
-        lib____init__="",
-        lib__deep____init__="from .inner import value",
-        lib__deep__inner="value = 40",
+        lib_DOT___init__="",
+        lib_DOT_deep_DOT___init__="from .inner import value",
+        lib_DOT_deep_DOT_inner="value = 40",
         app="""
             from lib.deep import value
 
@@ -160,7 +160,6 @@ def test_an_editable_install_is_shipped(where: str, tmp_path: Path, project: Pro
     sys.path.append(str(other / "src"))
     try:
         project.write(app="from edited import value\ndef answer(): return value()")
-        project.modules.add("edited")
         remote = rh.function(project.load("app").answer).to(where, project.env)
         assert remote() == 1
         (other / "src" / "edited" / "__init__.py").write_text("def value(): return 2222")
@@ -214,7 +213,7 @@ def test_another_python_is_refused_before_anything_runs(
 
 
 def test_roots_of_a_project(project: Project) -> None:
-    project.write(src__app="def answer(): return 1")
+    project.write(src_DOT_app="def answer(): return 1")
     sys.path.insert(0, str(project.path / "src"))
     try:
         source = shipping.locate(project.load("app").answer)

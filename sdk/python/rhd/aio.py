@@ -8,8 +8,8 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from . import config, console, errors, frames
-from .connection import GRACE, lost, show
+from . import config, console, frames
+from .connection import GRACE, failed, lost, show
 from .daemon import IDLE, Daemon, unavailable
 
 
@@ -48,7 +48,7 @@ class AsyncConnection:
             if kind == "fail":
                 self.finished = True
                 self.settle()
-                raise errors.from_info(reply["error"], body)
+                raise failed(reply, body, self.call)
             self._sink = show(self._sink, reply, body)
 
     def settle(self) -> None:

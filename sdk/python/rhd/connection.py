@@ -59,7 +59,7 @@ class Connection:
             if kind == "fail":
                 self.finished = True
                 self.settle()
-                raise errors.from_info(reply["error"], body)
+                raise failed(reply, body, self.call)
             self._sink = show(self._sink, reply, body)
 
     def relax(self) -> None:
@@ -101,6 +101,13 @@ def show(
     elif reply.get("t") == "progress":
         sink.progress(str(reply.get("text", "")))
     return sink
+
+
+def failed(reply: dict[str, Any], body: memoryview, call: str) -> BaseException:
+    """The exception in a failure, with the call that it ended."""
+    info = dict(reply.get("error") or {})
+    info["call"] = info.get("call") or call
+    return errors.from_info(info, body)
 
 
 def lost(call: str, error: BaseException, cancelled: bool = False) -> BaseException:

@@ -103,6 +103,9 @@ class Roots(importlib.abc.MetaPathFinder):
                     sys.path[:] = [p for p in sys.path if p not in old.paths]
             self._roots[root.project] = root
             self._defined[root.project] = frozenset(root.defines())
+        if old_dirs:
+            # Modules of these projects may hold what they imported from the old versions.
+            old_dirs += [root.dir for root in roots]
         _purge(old_dirs)
         first = list(dict.fromkeys(path for root in roots for path in root.paths))
         if sys.path[: len(first)] != first:
