@@ -21,7 +21,7 @@ use bytes::Bytes;
 use rhd_protocol::{api::Request, call::Call, error::ErrorInfo, id::NodeId, wire};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use replies::{Answer, Outbox, Replies};
+pub use replies::{Answer, Failed, Outbox, Replies};
 
 use crate::{
     blobs::Blobs,
@@ -97,7 +97,8 @@ impl Calls {
     pub fn deploy(&self, request: rhd_protocol::api::DeployRequest, body: Bytes) -> Replies {
         let inner = self.inner.clone();
         Replies::from_task(move |out| async move {
-            Answer::of(&deploy::run(&inner, request, body, &out).await?)
+            let deployed = deploy::run(&inner, request, body, &out).await?;
+            Answer::of(&deployed).map_err(Failed::from)
         })
     }
 

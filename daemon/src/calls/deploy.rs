@@ -16,6 +16,7 @@ use super::{
     Inner, Outbox,
     install::{self, Arrived, MAX_ENTRY},
     remote,
+    replies::Failed,
 };
 use crate::{
     blobs::{self, Snapshot},
@@ -30,7 +31,7 @@ pub(super) async fn run(
     request: DeployRequest,
     entry: Bytes,
     out: &Outbox,
-) -> Result<Deployed, ErrorInfo> {
+) -> Result<Deployed, Failed> {
     let id = request.id;
     inner.open_for_work()?;
     if entry.len() > MAX_ENTRY {
@@ -39,7 +40,8 @@ pub(super) async fn run(
             format!("the function carries {} MiB by value", entry.len() >> 20),
         )
         .hint("pass large data as an argument rather than closing over it")
-        .call(id));
+        .call(id)
+        .into());
     }
     let route = match &request.node {
         Some(node) => inner.naming.node(node)?,
@@ -71,7 +73,7 @@ pub(super) async fn run(
             let open = Deploy::Open { v: rhd_protocol::VERSION, id, parts: vec![] };
             send(inner, peer, open, deployment, entry, &snapshots, out)
                 .await
-                .map_err(|e| e.call(id))
+                .map_err(|e| e.map(|e| e.call(id)))
         }
     }
 }
@@ -84,7 +86,7 @@ async fn send(
     entry: Bytes,
     snapshots: &[Snapshot],
     out: &Outbox,
-) -> Result<Deployed, ErrorInfo> {
+) -> Result<Deployed, Failed> {
     let node = inner.name_of(peer);
     let lost = |e: &dyn std::fmt::Display| {
         ErrorInfo::new(
@@ -106,11 +108,11 @@ async fn send(
         .await
         .map_err(|e| lost(&e))?;
     let Some(want) = next(&mut stream).await.map_err(|e| lost(&e))? else {
-        return Err(lost(&"no answer"));
+        return Err(lost(&"no answer").into());
     };
     // A host that refuses answers with a failure in place of its wants.
     if let Ok(Reply::Fail { error, .. }) = want.header::<Reply>() {
-        return Err(error.on(&node));
+        return Err(error.on(&node).into());
     }
     want.header::<Want>().map_err(|e| lost(&e))?;
     let want: Vec<Hash> = frame::decode(&want.body).map_err(|e| lost(&e))?;
@@ -126,11 +128,13 @@ async fn send(
                 let deployed: Deployed = frame::decode(&frame.body).map_err(|e| lost(&e))?;
                 return Ok(Deployed { files_sent: sent.files, bytes_sent: sent.bytes, ..deployed });
             }
-            Reply::Fail { error, .. } => return Err(error.on(&node)),
+            Reply::Fail { error, .. } => {
+                return Err(Failed { error: error.on(&node), body: frame.body });
+            }
             _ => out.frame(Ok(frame)).await,
         }
     }
-    Err(lost(&"the stream ended before the answer"))
+    Err(lost(&"the stream ended before the answer").into())
 }
 
 async fn next(stream: &mut Stream) -> Result<Option<Frame>, framed::FramedError> {

@@ -122,7 +122,8 @@ fn check_verb(kind: ServiceKind, call: &Call) -> Result<(), ErrorInfo> {
         }
         (ServiceKind::Instance, Verb::New) => false,
         (ServiceKind::Instance, Verb::Drop) => true,
-        (ServiceKind::Instance, _) => call.method.is_some(),
+        // The whole instance may be fetched, one attribute likewise.
+        (ServiceKind::Instance, verb) => call.method.is_some() || verb == Verb::Get,
     };
     if fits {
         return Ok(());

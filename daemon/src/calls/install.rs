@@ -19,7 +19,11 @@ use rhd_protocol::{
     worker::{Entry, Load, Loaded},
 };
 
-use super::{Answer, Inner, Outbox, Replies, replies::fail_frame, serve};
+use super::{
+    Answer, Inner, Outbox, Replies,
+    replies::{Failed, fail_frame},
+    serve,
+};
 use crate::{
     blobs::Lease,
     framed::{self, Frame, FramedError},
@@ -58,7 +62,8 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
     match receive(&inner, &mut stream).await {
         Ok(arrived) => {
             let replies = Replies::from_task(move |out| async move {
-                Answer::of(&install(&inner, arrived, &out).await?)
+                let deployed = install(&inner, arrived, &out).await?;
+                Answer::of(&deployed).map_err(Failed::from)
             });
             serve::pump(replies, stream).await
         }
@@ -143,16 +148,16 @@ pub(super) async fn install(
     inner: &Arc<Inner>,
     arrived: Arrived,
     out: &Outbox,
-) -> Result<Deployed, ErrorInfo> {
+) -> Result<Deployed, Failed> {
     let (id, here) = (arrived.id, inner.mesh.name());
-    install_inner(inner, arrived, out).await.map_err(|e| e.on(&here).call(id))
+    install_inner(inner, arrived, out).await.map_err(|e| e.map(|e| e.on(&here).call(id)))
 }
 
 async fn install_inner(
     inner: &Arc<Inner>,
     arrived: Arrived,
     out: &Outbox,
-) -> Result<Deployed, ErrorInfo> {
+) -> Result<Deployed, Failed> {
     let Arrived { id, deployment, entry, _lease } = arrived;
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
@@ -199,7 +204,7 @@ async fn load_code(
     env: &str,
     unit: &Arc<LoadUnit>,
     out: &Outbox,
-) -> Result<Loaded, ErrorInfo> {
+) -> Result<Loaded, Failed> {
     let call = Call {
         v: rhd_protocol::VERSION,
         id,
@@ -229,16 +234,19 @@ async fn load_code(
             Ok(Reply::Done { .. }) => {
                 return frame::decode(&frame.body).map_err(|e| {
                     ErrorInfo::new(ErrorKind::Internal, format!("worker's answer to a load: {e}"))
+                        .into()
                 });
             }
-            Ok(Reply::Fail { error, .. }) => return Err(error),
+            Ok(Reply::Fail { error, .. }) => return Err(Failed { error, body: frame.body }),
             Ok(_) => out.frame(Ok::<Frame, frame::FrameError>(frame)).await,
             Err(e) => {
-                return Err(ErrorInfo::new(ErrorKind::Internal, format!("worker's reply: {e}")));
+                return Err(
+                    ErrorInfo::new(ErrorKind::Internal, format!("worker's reply: {e}")).into()
+                );
             }
         }
     }
-    Err(ErrorInfo::new(ErrorKind::Internal, "worker ended a load without an answer"))
+    Err(ErrorInfo::new(ErrorKind::Internal, "worker ended a load without an answer").into())
 }
 
 fn check_python(inner: &Inner, env: &str, theirs: &str) -> Result<(), ErrorInfo> {

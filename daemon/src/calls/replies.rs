@@ -51,22 +51,23 @@ impl Replies {
 
     /// One final reply: an error.
     pub fn failed(error: ErrorInfo) -> Self {
-        Self::from_task(move |_| async move { Err(error) })
+        Self::from_task(move |_| async move { Err::<Answer, _>(error) })
     }
 
     /// Runs `work` as a task; its result becomes the final reply.
-    pub fn from_task<F, Fut>(work: F) -> Self
+    pub fn from_task<F, Fut, E>(work: F) -> Self
     where
         F: FnOnce(Outbox) -> Fut,
-        Fut: Future<Output = Result<Answer, ErrorInfo>> + Send + 'static,
+        Fut: Future<Output = Result<Answer, E>> + Send + 'static,
+        E: Into<Failed>,
     {
         let (tx, frames) = mpsc::channel(OUTBOX);
         let out = Outbox { tx };
         let work = work(out.clone());
         let task = tokio::spawn(async move {
-            let frame = match work.await {
+            let frame = match work.await.map_err(Into::into) {
                 Ok(answer) => Frame::new(&Reply::done(answer.0.len()), answer.0),
-                Err(error) => fail_frame(error),
+                Err(Failed { error, body }) => Frame::new(&Reply::fail(error), body),
             };
             out.frame(frame).await;
         });
@@ -143,6 +144,26 @@ impl Outbox {
             self.progress(line).await;
         }
         result
+    }
+}
+
+/// A failure with the exception behind it, if there is one.
+#[derive(Debug)]
+pub struct Failed {
+    pub(super) error: ErrorInfo,
+    /// The pickled exception, or nothing.
+    pub(super) body: Bytes,
+}
+
+impl From<ErrorInfo> for Failed {
+    fn from(error: ErrorInfo) -> Self {
+        Self { error, body: Bytes::new() }
+    }
+}
+
+impl Failed {
+    pub(super) fn map(self, change: impl FnOnce(ErrorInfo) -> ErrorInfo) -> Self {
+        Self { error: change(self.error), ..self }
     }
 }
 

@@ -118,7 +118,8 @@ impl Registry {
             }
             None => room_for(&map, &hosted)?,
         }
-        if let Some(bytes) = hosted.to_bytes() {
+        // What nobody chose a name for lives no longer than the handle that made it, or the node.
+        if let Some(bytes) = hosted.to_bytes().filter(|_| is_public(&hosted.service)) {
             write_atomically(&self.dir, &self.file(&name), &bytes)?;
         }
         let hosted = Arc::new(hosted);
