@@ -24,10 +24,9 @@ pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: us
         return false;
     }
     let (read, write) = conn.into_split();
-    let mut exit = process.exit();
     tokio::spawn(async move {
         let why = tokio::select! {
-            _ = exit.wait_for(Option::is_some) => return,
+            _ = process.over() => return,
             () = write_orders(write, rx) => "its control lane broke",
             why = read_replies(&process, read, max_body) => why,
         };
