@@ -328,7 +328,7 @@ impl Env {
             let cap = self.shared.config.lanes;
             let Some((_, slot)) = state.slot_of(process) else { return };
             if slot.lanes >= cap {
-                tracing::warn!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
+                tracing::debug!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
                 return;
             }
             slot.lanes += 1;

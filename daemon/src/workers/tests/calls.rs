@@ -256,3 +256,13 @@ async fn replicas_serve_stateless_functions_only() {
     std::fs::write(&gate, "").unwrap();
     assert_ne!(rest(first).await.value(), rest(second).await.value());
 }
+
+#[tokio::test]
+async fn a_call_may_move_between_threads() {
+    let room = Room::new().await;
+    let unit = room.code("def f():\n    return 1\n", "f");
+    let inv = room.invocation(&unit, json!([]));
+    let workers = room.workers.clone();
+    let call = async move { rest(workers.call(BASE, inv).await.unwrap()).await };
+    assert_eq!(tokio::spawn(call).await.unwrap().value(), 1);
+}
