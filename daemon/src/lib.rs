@@ -2,7 +2,16 @@
 //!
 //! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
 //! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
-//! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root).
+//! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root); beside
+//! them `cli`, which is a client like any other.
 
+pub mod api;
+pub mod blobs;
+pub mod calls;
+pub mod cli;
 pub mod framed;
+pub mod mesh;
+pub mod naming;
+pub mod node;
+pub mod settings;
 pub mod workers;

@@ -1,3 +1,7 @@
 //! `rhd`: one binary for the daemon and its command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rhd::cli::main()
+}

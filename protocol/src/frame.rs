@@ -17,6 +17,8 @@ pub const PREFIX: usize = 8;
 pub const MAX_HEADER: usize = 256 * 1024;
 /// The longest body that is read or written, in bytes: one call's arguments or result.
 pub const MAX_BODY: usize = 512 * 1024 * 1024;
+/// How deep a message may nest, known fields or not: each level takes stack from its reader.
+pub const MAX_DEPTH: usize = 32;
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +86,9 @@ pub fn encode(header: &impl Serialize, body_len: usize) -> Result<Vec<u8>, Frame
 
 /// Reads a header (or any message of this crate that travels as a body).
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
-    Ok(rmp_serde::from_slice(bytes)?)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(MAX_DEPTH);
+    Ok(T::deserialize(&mut reader)?)
 }
 
 /// Writes a message that travels as a body.
@@ -112,5 +116,12 @@ mod tests {
         assert_eq!(prefix.body, 3);
         let header: (String, u8) = decode(&frame[PREFIX..PREFIX + prefix.header]).unwrap();
         assert_eq!(header, ("call".into(), 7));
+    }
+
+    #[test]
+    fn nesting_ends_at_its_limit() {
+        let deep = |levels| [vec![0x91; levels], vec![0xc0]].concat();
+        assert!(decode::<serde::de::IgnoredAny>(&deep(MAX_DEPTH - 1)).is_ok());
+        assert!(decode::<serde::de::IgnoredAny>(&deep(100_000)).is_err());
     }
 }

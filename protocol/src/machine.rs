@@ -2,5 +2,7 @@
 //! on the caller's own monotonic clock.
 
 pub mod backoff;
+pub mod presence;
 pub mod queue;
+pub mod routing;
 pub mod supervision;

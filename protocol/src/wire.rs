@@ -66,12 +66,15 @@ impl Manifest {
         Hash::of(&crate::frame::to_vec(self).unwrap_or_default())
     }
 
-    /// Whether every path stays below the root and no two mean the same file.
+    /// Whether every path stays below the root and none leads through another entry.
     pub fn is_safe(&self) -> bool {
         self.files.len() <= MAX_FILES
             && self.files.iter().all(|(path, file)| {
                 safe_path(path)
                     && file.link.as_deref().is_none_or(|target| link_stays_inside(path, target))
+                    && path
+                        .match_indices('/')
+                        .all(|(end, _)| !self.files.contains_key(&path[..end]))
             })
     }
 }
@@ -84,20 +87,15 @@ pub fn safe_path(path: &str) -> bool {
         && path.split('/').all(|c| !c.is_empty() && c != "." && c != ".." && c.len() <= 255)
 }
 
-/// Whether a link at `path` that points to `target` stays inside the root.
+/// Whether a link at `path` that points to `target` stays inside the root, whatever other links of
+/// the manifest it leads through: it may go up only before it goes down.
 pub fn link_stays_inside(path: &str, target: &str) -> bool {
-    if target.is_empty() || target.starts_with('/') || target.contains(['\0', '\\']) {
+    if target.is_empty() || target.len() > 4096 || target.contains(['\0', '\\']) {
         return false;
     }
-    let mut depth = path.split('/').count() as i64 - 1;
-    target.split('/').all(|c| {
-        depth += match c {
-            ".." => -1,
-            "" | "." => 0,
-            _ => 1,
-        };
-        depth >= 0
-    })
+    let up = target.split('/').take_while(|c| matches!(*c, ".." | ".")).filter(|c| *c == "..");
+    let down = target.split('/').skip_while(|c| matches!(*c, ".." | "."));
+    up.count() <= path.matches('/').count() && down.into_iter().all(|c| !matches!(c, "" | ".."))
 }
 
 /// A project folder of a deployment.
@@ -170,5 +168,20 @@ mod tests {
         assert!(!link_stays_inside("a/link", "../../etc"));
         assert!(!link_stays_inside("link", "/etc/passwd"));
         assert!(!link_stays_inside("link", "x/../../y"));
+        // Through another link, `x/..` may be anywhere.
+        assert!(!link_stays_inside("link", "x/../y"));
+        assert!(link_stays_inside("a/link", ".."));
+    }
+
+    #[test]
+    fn no_path_leads_through_another_entry() {
+        let file = FileEntry { size: 0, hash: Hash::of(b""), exec: false, link: None };
+        let link = FileEntry { link: Some("b".into()), ..file.clone() };
+        let manifest = |files: &[(&str, &FileEntry)]| Manifest {
+            files: files.iter().map(|(path, f)| ((*path).into(), (*f).clone())).collect(),
+        };
+        assert!(manifest(&[("a", &link), ("ab/c", &file), ("b/c", &file)]).is_safe());
+        assert!(!manifest(&[("a", &link), ("a-", &file), ("a/c", &file)]).is_safe());
+        assert!(!manifest(&[("a/b", &file), ("a/b/c/d", &file)]).is_safe());
     }
 }

@@ -14,9 +14,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SDK = Path(__file__).resolve().parents[2] / "sdk" / "python"
 if str(SDK) not in sys.path:
     sys.path.insert(0, str(SDK))
+
+import contextlib
 
 from rhd import codec, errors, frames  # noqa: E402
 from rhd._deps import msgpack  # noqa: E402
@@ -216,7 +220,12 @@ class Daemon:
         return {"project": name, "dir": str(folder), "sys_path": [""]}
 
     def load_under(
-        self, name: str, entry: dict, roots: list | None = None, body: bytes = b"", version: str = ""
+        self,
+        name: str,
+        entry: dict,
+        roots: list | None = None,
+        body: bytes = b"",
+        version: str = "",
     ) -> Under:
         parts = [body] if body else []
         load = {"roots": roots or [], "entry": entry, "version": version or new_id() * 2}
@@ -246,20 +255,34 @@ class Daemon:
 
     def close(self) -> None:
         for sock in (self.control, self.listener, *self.lanes):
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()
         self.reading.set()
         try:
             self.process.wait(PATIENCE)
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self.out.close()
 
 
-__all__ = ["Daemon", "Under", "UnderControl", "codec", "errors", "frames", "msgpack", "new_id"]
+@pytest.fixture(name="daemon")
+def daemon_fixture(tmp_path):
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.close()
+
+
+__all__ = [
+    "PYTHON",
+    "Daemon",
+    "Under",
+    "UnderControl",
+    "codec",
+    "daemon_fixture",
+    "errors",
+    "frames",
+    "msgpack",
+    "new_id",
+]

@@ -1,7 +1,7 @@
 """The two packages that rhd needs, as installed or else as vendored.
 
-A vendored package is imported under its own name: pickles name the functions of cloudpickle, and must
-be readable by a peer that has the real one.
+A vendored package is imported under its own name: pickles name the functions of cloudpickle, and
+must be readable by a peer that has the real one.
 """
 
 from __future__ import annotations

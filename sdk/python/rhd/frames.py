@@ -11,12 +11,11 @@ import asyncio
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Union
 
 from ._deps import msgpack
 from .errors import RhdError
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 VERSION = 1
 PREFIX = 8
@@ -188,9 +187,7 @@ async def recv_async(reader: asyncio.StreamReader) -> tuple[dict, memoryview]:
 def split(body: Buffer, parts: Sequence[int]) -> list[memoryview]:
     """Cuts a body into parts of the lengths that its header gives."""
     view = memoryview(body)
-    if not isinstance(parts, (list, tuple)) or any(
-        type(n) is not int or n < 0 for n in parts
-    ):
+    if not isinstance(parts, (list, tuple)) or any(type(n) is not int or n < 0 for n in parts):
         raise FrameError("parts are not a list of lengths")
     if sum(parts) != len(view):
         raise FrameError(f"parts of {sum(parts)} bytes in a body of {len(view)}")

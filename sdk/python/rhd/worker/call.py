@@ -5,8 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from ..errors import RhdError
 from ..frames import FrameError
@@ -37,11 +38,24 @@ class Call:
     """One call: its header, its lane, and how far it got."""
 
     __slots__ = (
-        "id", "service", "verb", "method", "instance", "codec", "parts", "load",
-        "sink", "output", "cancelled", "ended", "future", "__weakref__",
+        "__weakref__",
+        "body",
+        "cancelled",
+        "codec",
+        "ended",
+        "future",
+        "id",
+        "instance",
+        "load",
+        "method",
+        "output",
+        "parts",
+        "service",
+        "sink",
+        "verb",
     )  # fmt: skip
 
-    def __init__(self, header: dict, sink: Sink) -> None:
+    def __init__(self, header: dict, body: memoryview, sink: Sink) -> None:
         get = header.get
         self.id: str = get("id")  # type: ignore[assignment]
         self.service: str = get("service")  # type: ignore[assignment]
@@ -53,6 +67,8 @@ class Call:
         self.codec: str = get("codec", "pickle")
         self.parts: Any = get("parts", ())
         self.load: dict | None = get("load")
+        # Taken when it is read, so that large arguments are not held twice.
+        self.body: memoryview | None = body
         self.sink = sink
         self.output = Output(self, bool(get("logs", False)))
         self.cancelled = False
@@ -93,7 +109,7 @@ def inherit_in_threads() -> None:
             self.__dict__.pop("run", None)
             raise
 
-    @functools.wraps(submit)
+    @functools.wraps(submit)  # type: ignore[arg-type]
     def submit_in_call(self: Any, fn: Callable, /, *args: Any, **kwargs: Any) -> Any:
         # Also without a call: the pool's thread may have been started inside one.
         return submit(self, functools.partial(_carried, current.get(), fn), *args, **kwargs)

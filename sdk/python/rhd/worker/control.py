@@ -70,9 +70,9 @@ class Control:
             header = order.get("call")
             if not isinstance(header, dict):
                 raise frames.FrameError("a call without its header")
-            call = Call(header, self)
+            call = Call(header, body, self)
             self._runtime.begin(call)
-            self._loop.call_soon_threadsafe(self._begin, call, body)
+            self._loop.call_soon_threadsafe(self._begin, call)
         elif kind == "cancel":
             self._runtime.cancel(str(order.get("id")))
         elif kind == "credit":
@@ -82,7 +82,10 @@ class Control:
         elif kind == "lanes":
             count = order.get("count")
             if isinstance(count, int):
-                self._runtime.open_lanes(count)
+                try:
+                    self._runtime.open_lanes(count)
+                except (OSError, RuntimeError) as error:  # no more sockets or threads
+                    print(f"rhd worker: no further lane: {error}", file=sys.stderr)
 
     # --- on the event loop
 
@@ -92,9 +95,9 @@ class Control:
             running.credit += items
             running.granted.set()
 
-    def _begin(self, call: Call, body: memoryview) -> None:
+    def _begin(self, call: Call) -> None:
         running = self._tasks[call.id] = _Task()
-        running.task = self._loop.create_task(self._serve(call, running, body))
+        running.task = self._loop.create_task(self._serve(call, running))
 
     def log(self, call: Call, fd: int, data: bytes) -> bool:
         return self._outbox.log(call, fd, data)
@@ -109,12 +112,12 @@ class Control:
         if running is not None and running.task is not None:
             running.task.cancel()
 
-    async def _serve(self, call: Call, running: _Task, body: memoryview) -> None:
+    async def _serve(self, call: Call, running: _Task) -> None:
         current.set(call)
         try:
             if call.cancelled:
                 raise asyncio.CancelledError
-            reply = await self._reply(call, running, body)
+            reply = await self._reply(call, running)
         except BaseException as error:  # SystemExit too ends the call, not the worker
             fork.leave_if_child()
             reply = replies.failure(call, error)
@@ -124,13 +127,13 @@ class Control:
         self._runtime.end(call)
         self._outbox.finish(call, *reply)
 
-    async def _reply(self, call: Call, running: _Task, body: memoryview) -> replies.Frame:
-        parts = replies.split(call, body)
+    async def _reply(self, call: Call, running: _Task) -> replies.Frame:
+        parts = replies.take_body(call)
         if call.verb == "load":
             return await asyncio.to_thread(self._runtime.loader.load, call, parts)
         target = self._runtime.targets.bind(call)
         args, kwargs = replies.arguments(call, parts)
-        del body, parts
+        del parts
         if call.method == "__aiter__" or interface.flavor(target) in (
             "coroutine",
             "async_generator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -23,10 +24,8 @@ def install(runtime: Runtime) -> None:
         _is_child = True
         output.own_only()
         for sock in runtime.sockets():
-            try:
+            with contextlib.suppress(OSError):
                 sock.close()
-            except OSError:
-                pass
 
     os.register_at_fork(after_in_child=in_child)
 

@@ -11,8 +11,22 @@ _MAX_MEMBERS = 1000
 
 # Special methods that make sense from afar.
 _SPECIAL = frozenset(
-    "__call__ __iter__ __next__ __len__ __getitem__ __setitem__ __delitem__ __contains__ "
-    "__aiter__ __anext__ __enter__ __exit__ __aenter__ __aexit__".split()
+    [
+        "__call__",
+        "__iter__",
+        "__next__",
+        "__len__",
+        "__getitem__",
+        "__setitem__",
+        "__delitem__",
+        "__contains__",
+        "__aiter__",
+        "__anext__",
+        "__enter__",
+        "__exit__",
+        "__aenter__",
+        "__aexit__",
+    ]
 )
 _STREAMS = {"__iter__": "generator", "__aiter__": "async_generator"}
 
@@ -23,7 +37,7 @@ def flavor(fn: Any) -> str:
     while isinstance(seen, functools.partial):
         seen = seen.func
     if not inspect.isroutine(seen) and not inspect.isclass(seen):
-        seen = getattr(type(seen), "__call__", seen)
+        seen = getattr(type(seen), "__call__", seen)  # noqa: B004
     if inspect.iscoroutinefunction(seen):
         return "coroutine"
     if inspect.isasyncgenfunction(seen):

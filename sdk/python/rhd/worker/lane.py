@@ -9,8 +9,8 @@ import ctypes
 import sys
 import threading
 import types
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .. import frames
 from ..errors import Cancelled
@@ -41,10 +41,8 @@ class Lane:
         self._armed = False
         self._injected = False
         # Held while a frame is written: threads of the call write its output. Reentrant, because
-        # a finalizer may print while its own thread is writing.
+        # a finalizer may print while its own thread is about to.
         self._writing = threading.RLock()
-        self._busy = False
-        self._deferred: list[tuple[Call, int, bytes]] = []
         self._thread = threading.Thread(target=self._run, name="rhd-lane", daemon=True)
 
     def start(self) -> None:
@@ -54,9 +52,10 @@ class Lane:
         try:
             while True:
                 header, body = frames.recv(self.sock)
-                call = Call(header, self)
-                self._serve(call, body)
-                del header, body, call
+                call = Call(header, body, self)
+                del header, body
+                self._serve(call)
+                del call
         except (EOFError, OSError):
             pass
         except frames.FrameError as error:
@@ -65,13 +64,13 @@ class Lane:
             self.sock.close()
             self._runtime.forget(self)
 
-    def _serve(self, call: Call, body: memoryview) -> None:
+    def _serve(self, call: Call) -> None:
         self._call = call
         self._runtime.begin(call)
         context = contextvars.copy_context()
         context.run(current.set, call)
         try:
-            reply = self._reply(call, context, body)
+            reply = self._reply(call, context)
         except _LaneBroke as broke:
             raise broke.error from None
         except BaseException as error:  # SystemExit too ends the call, not the worker
@@ -87,8 +86,8 @@ class Lane:
             call.ended = True
             self._send(*reply)
 
-    def _reply(self, call: Call, context: contextvars.Context, body: memoryview) -> replies.Frame:
-        first = self._interruptible(call, context, self._work, call, body)
+    def _reply(self, call: Call, context: contextvars.Context) -> replies.Frame:
+        first = self._interruptible(call, context, self._work, call)
         if type(first) is tuple:
             return first
         try:
@@ -109,14 +108,16 @@ class Lane:
             if close is not None:
                 context.run(close)
 
-    def _work(self, call: Call, body: memoryview) -> replies.Frame | Iterator:
+    def _work(self, call: Call) -> replies.Frame | Iterator:
         """Runs the call. Returns its final reply, or what to stream."""
-        parts = replies.split(call, body)
+        parts = replies.take_body(call)
         if call.verb == "load":
             return self._runtime.loader.load(call, parts)
         target = self._runtime.targets.bind(call)
         args, kwargs = replies.arguments(call, parts)
+        del parts
         result = target(*args, **kwargs)
+        del args, kwargs
         if isinstance(result, types.GeneratorType):
             return result
         if isinstance(result, types.CoroutineType):
@@ -173,7 +174,7 @@ class Lane:
     def _interruptible(
         self, call: Call, context: contextvars.Context, fn: Callable, /, *args: Any
     ) -> Any:
-        """Runs user code, during which, and only during which, `cancel` may raise in this thread."""
+        """Runs user code, the only time that `cancel` may raise in this thread."""
         error: BaseException | None = None
         result: Any = None
         try:
@@ -221,31 +222,21 @@ class Lane:
     # --- writing
 
     def _send(self, header: dict, parts: Sequence[frames.Buffer]) -> None:
-        """Writes a frame; the caller holds `_writing`."""
-        self._busy = True
-        try:
-            frames.send(self.sock, header, parts)
-        finally:
-            self._busy = False
-        while self._deferred:
-            self._send_log(*self._deferred.pop(0))
+        """Writes a reply; the caller holds `_writing`, and runs in no call's context.
 
-    def _send_log(self, call: Call, fd: int, data: bytes) -> None:
-        # In one system call of C: an interrupted thread must not leave half a frame behind.
-        self.sock.sendall(
-            frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data)) + data
-        )
+        What a finalizer prints meanwhile is therefore no output of the call, and can't get between
+        the pieces of a large frame.
+        """
+        frames.send(self.sock, header, parts)
 
     def log(self, call: Call, fd: int, data: bytes) -> bool:
         with self._writing:
             if call.ended:
                 return False
-            if self._busy:
-                # Only from a finalizer of the writing thread itself.
-                self._deferred.append((call, fd, data))
-                return True
+            frame = frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data)) + data
             try:
-                self._send_log(call, fd, data)
+                # One call into C: an interrupted thread must not leave half a frame behind.
+                self.sock.sendall(frame)
             except OSError:
                 return False
             return True

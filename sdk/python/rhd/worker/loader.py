@@ -11,11 +11,11 @@ from typing import Any
 
 from .. import codec
 from .._deps import cloudpickle, msgpack
-from ..errors import NotFound, RhdError, VersionMismatch
+from ..errors import EnvError, NotFound, RhdError, VersionMismatch
 from ..frames import Buffer
 from . import interface, replies
 from .call import Call, Refused
-from .roots import ModuleConflict, Root, Roots
+from .roots import ModuleConflict, Root, Roots, is_hidden
 from .targets import Service, Targets
 
 # Wrappers around wrappers, at most.
@@ -39,7 +39,12 @@ class Loader:
         with self._lock:
             service = self._targets.get(call.service)
             if service is None or not version or service.version != version:
-                service = self._load(load, version, b"".join(parts))
+                try:
+                    service = self._load(load, version, b"".join(parts))
+                except BaseException:
+                    # What was put on the path for it must not get in the way of what runs.
+                    self._roots.keep(self._targets.projects())
+                    raise
                 self._targets.put(call.service, service)
         body = msgpack.packb(service.loaded)
         return {"t": "done", "id": call.id, "codec": "msgpack", "parts": [len(body)]}, [body]
@@ -49,9 +54,12 @@ class Loader:
         by_value = entry.get("t") == "value"
         if by_value:
             _check_python(str(entry.get("python", "")))
-        self._roots.activate([Root.parse(root) for root in load.get("roots") or ()])
+        roots = [Root.parse(root) for root in load.get("roots") or ()]
+        # Deleted services no longer claim the names of their modules.
+        self._roots.keep(self._targets.projects() | {root.project for root in roots})
+        self._roots.activate(roots)
         try:
-            target = _by_value(body) if by_value else _imported(entry)
+            target = _by_value(body) if by_value else _imported(entry, roots)
         except ModuleConflict as conflict:
             raise Refused(conflict.error) from None
         for _ in range(_WRAPPERS):
@@ -68,7 +76,8 @@ class Loader:
             )
         is_class = inspect.isclass(target)
         loaded = {"interface": interface.describe(target), "class": is_class}
-        return Service("class" if is_class else "function", target, version, loaded)
+        projects = frozenset(root.project for root in roots)
+        return Service("class" if is_class else "function", target, version, loaded, projects)
 
 
 def _check_python(theirs: str) -> None:
@@ -89,16 +98,33 @@ def _by_value(body: bytes) -> Any:
         raise Refused(RhdError("a load by value without the value", kind="bad_request"))
     # The pickle names its functions, so it must be importable under that name.
     cloudpickle()
-    return codec.loads([body])
+    try:
+        return codec.loads([body])
+    except ImportError:
+        raise
+    except Exception as error:
+        raise Refused(
+            RhdError(
+                f"what was sent by value can't be read here: {type(error).__name__}: {error}",
+                kind="bad_request",
+                hint="put it into a file of your project, which is sent as source",
+            )
+        ) from error
 
 
-def _imported(entry: dict) -> Any:
+def _imported(entry: dict, roots: Sequence[Root]) -> Any:
     module_name, qualname = str(entry.get("module", "")), str(entry.get("qualname", ""))
     if not module_name or not qualname or module_name == "__main__":
-        raise Refused(
-            RhdError(f"{module_name}:{qualname} can't be imported", kind="bad_request")
-        )
+        raise Refused(RhdError(f"{module_name}:{qualname} can't be imported", kind="bad_request"))
     target: Any = importlib.import_module(module_name)
+    top = module_name.split(".")[0]
+    if is_hidden(top, roots):
+        raise Refused(
+            EnvError(
+                f"module {top!r} of the project has the name of one that Python itself uses",
+                hint=f"rename {top}.py",
+            )
+        )
     for part in qualname.split("."):
         try:
             target = getattr(target, part)
@@ -106,9 +132,7 @@ def _imported(entry: dict) -> Any:
             raise Refused(
                 NotFound(
                     f"module {module_name} has no {qualname}",
-                    hint="define it at the top level of its file, and save the file before .to(...)",
+                    hint="define it at the top level of its file, and save that before .to(...)",
                 )
             ) from None
     return target
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -95,10 +96,8 @@ class Outbox:
             data = b"".join(buffers)
             self._writing = True
             sent = 0
-            try:
+            with contextlib.suppress(OSError):  # full, or broken: the thread will see
                 sent = self._sock.send(data, socket.MSG_DONTWAIT)
-            except OSError:
-                pass  # full, or broken: the thread will see
             self._writing = False
             if sent < len(data):
                 self._queue.appendleft(([memoryview(data)[sent:]], call, size))

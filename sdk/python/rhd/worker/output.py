@@ -162,9 +162,7 @@ def _own(fd: int) -> io.TextIOWrapper:
         raw = open(fd, "wb", closefd=False)
     except OSError:
         raw = open(os.devnull, "wb")
-    return io.TextIOWrapper(
-        raw, encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def install() -> None:

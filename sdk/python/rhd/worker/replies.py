@@ -9,14 +9,16 @@ from typing import Any
 
 from .. import codec, errors, frames
 from ..frames import MAX_BODY, Buffer
+from . import failures
 from .call import Call, Refused
 
 Frame = tuple[dict, Sequence[Buffer]]
 
 
-def split(call: Call, body: memoryview) -> list[memoryview]:
+def take_body(call: Call) -> list[memoryview]:
     """Cuts the body of a call into its parts."""
-    if not call.parts:
+    body, call.body = call.body, None
+    if body is None or not call.parts:
         return [body] if body else []
     try:
         return frames.split(body, call.parts)
@@ -102,11 +104,11 @@ def failure(call: Call, error: BaseException) -> Frame:
     """Encodes what a call failed with."""
     body = b""
     if isinstance(error, Refused):
-        info = errors.failure(error.error, call_id=call.id)
+        info = failures.refusal(error.error, call_id=call.id)
     elif call.cancelled and isinstance(
         error, (errors.Cancelled, asyncio.CancelledError, concurrent.futures.CancelledError)
     ):
-        info = errors.failure(errors.Cancelled("the call was cancelled"), call_id=call.id)
+        info = failures.refusal(errors.Cancelled("the call was cancelled"), call_id=call.id)
     else:
-        info, body = errors.to_info(error, call_id=call.id)
+        info, body = failures.to_info(error, call_id=call.id)
     return {"t": "fail", "id": call.id, "error": info}, [body] if body else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.abc
@@ -71,6 +72,15 @@ class Roots(importlib.abc.MetaPathFinder):
         self._defined: dict[str, frozenset[str]] = {}
         sys.meta_path.insert(0, self)
 
+    def keep(self, projects: set[str]) -> None:
+        """Forgets all other projects and their modules."""
+        gone = [root for root in self._roots.values() if root.project not in projects]
+        for root in gone:
+            del self._roots[root.project]
+            del self._defined[root.project]
+            sys.path[:] = [p for p in sys.path if p not in root.paths]
+        _purge([root.dir for root in gone])
+
     def activate(self, roots: Sequence[Root]) -> None:
         """Puts these versions on `sys.path` in place of other versions of the same projects."""
         for root in roots:
@@ -105,22 +115,32 @@ class Roots(importlib.abc.MetaPathFinder):
         """Fails when a module of this project would be hidden by another project's."""
         for name in self._defined.get(root.project, ()):
             module = sys.modules.get(name)
-            for other in self._roots.values() if module is not None else ():
+            # Below its own folder too: of nested projects, the inner one may be what was meant.
+            if module is None or _is_below(module, root.dir):
+                continue
+            for other in self._roots.values():
                 if other.project != root.project and _is_below(module, other.dir):
-                    # Nested projects: the inner one may well be what was meant.
-                    if not _is_below(module, root.dir):
-                        raise Refused(_conflict(name, root, other))
+                    raise Refused(_conflict(name, root, other))
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Finds nothing; fails when it is ambiguous whose module is meant."""
         if path is not None or "." in name:
             return
-        owners = [self._roots[p] for p, names in list(self._defined.items()) if name in names]
+        roots = list(self._roots.values())
+        owners = [r for r in roots if name in self._defined.get(r.project, ())]
         if len(owners) > 1 and not (set(owners[0].paths) & set(owners[1].paths)):
             raise ModuleConflict(_conflict(name, owners[0], owners[1]), name)
 
     def invalidate_caches(self) -> None:
         """Has none: folders of projects never change."""
+
+
+def is_hidden(name: str, roots: Sequence[Root]) -> bool:
+    """Whether they define a module, but one of that name from elsewhere was imported before."""
+    module = sys.modules.get(name)
+    if module is None or any(_is_below(module, root.dir) for root in roots):
+        return False
+    return any(name in root.defines() for root in roots)
 
 
 def _conflict(name: str, one: Root, other: Root) -> EnvError:
@@ -150,10 +170,8 @@ def _purge(folders: Sequence[str]) -> None:
             sys.modules.pop(name, None)
             parent, _, child = name.rpartition(".")
             if parent in sys.modules and getattr(sys.modules[parent], child, None) is module:
-                try:
+                with contextlib.suppress(Exception):
                     delattr(sys.modules[parent], child)
-                except Exception:
-                    pass
     for path in list(sys.path_importer_cache):
         if any(path == f or path.startswith(f + os.sep) for f in folders):
             sys.path_importer_cache.pop(path, None)

@@ -7,7 +7,8 @@ import difflib
 import functools
 import inspect
 import threading
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import Conflict, NotFound, RhdError
 from .call import Call, Refused
@@ -22,6 +23,8 @@ class Service:
     version: str = ""
     # The answer to the load that made it.
     loaded: dict | None = None
+    # Projects that its code comes from.
+    projects: frozenset[str] = frozenset()
 
 
 class Targets:
@@ -46,6 +49,11 @@ class Targets:
                     )
                 )
             self._services[name] = service
+
+    def projects(self) -> set[str]:
+        """Returns the projects that some service needs."""
+        with self._lock:
+            return {p for service in self._services.values() for p in service.projects}
 
     def bind(self, call: Call) -> Callable:
         """Returns what to call with the arguments of a call."""
@@ -82,15 +90,22 @@ class Targets:
     def _callable(service: Service, name: str) -> Callable:
         if service.kind == "class":
             raise Refused(
-                _bad(f"{name} is a class", "make an instance of it: Remote(...), and call its methods")
+                _bad(
+                    f"{name} is a class",
+                    "make an instance of it: Remote(...), and call its methods",
+                )
             )
         if not callable(service.target):
             raise Refused(
-                _bad(f"{name} can't be called", "call one of its methods, or give its class __call__")
+                _bad(
+                    f"{name} can't be called", "call one of its methods, or give its class __call__"
+                )
             )
         return service.target
 
-    def _new(self, name: str, service: Service, instance: str, /, *args: Any, **kwargs: Any) -> None:
+    def _new(
+        self, name: str, service: Service, instance: str, /, *args: Any, **kwargs: Any
+    ) -> None:
         with self._lock:
             if instance in self._services:
                 raise Refused(
@@ -108,7 +123,9 @@ class Targets:
                 self._services.pop(instance, None)
             raise
         with self._lock:
-            self._services[instance] = Service("instance", built, service.version)
+            self._services[instance] = Service(
+                "instance", built, service.version, projects=service.projects
+            )
 
     def _drop(self, name: str) -> None:
         with self._lock:

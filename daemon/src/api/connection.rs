@@ -1,0 +1,103 @@
+//! One client's connection: requests one after the other.
+
+use std::{sync::Arc, time::Duration};
+
+use rhd_protocol::{
+    api::{AnyRequest, Request},
+    error::{ErrorInfo, ErrorKind},
+    frame::{FrameError, MAX_BODY},
+};
+use tokio::{io::AsyncReadExt, net::UnixStream};
+
+use super::Api;
+use crate::{
+    calls::Replies,
+    framed::{self, Frame, FramedError},
+};
+
+/// A client that has started a request must end it within this time.
+const SLOW_REQUEST: Duration = Duration::from_secs(300);
+
+/// Serves requests until the client closes.
+pub(super) async fn serve(api: &Arc<Api>, mut stream: UnixStream) -> Result<(), FramedError> {
+    loop {
+        // Idle connections are pooled by clients and cost nothing; only a half-written request is
+        // on the clock.
+        stream.readable().await?;
+        let read = tokio::time::timeout(SLOW_REQUEST, framed::read(&mut stream, MAX_BODY));
+        let frame = match read.await {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) | Err(_) => return Ok(()),
+            Ok(Err(FramedError::Frame(error))) => {
+                // The stream is out of step: say why, then hang up.
+                return refuse(&mut stream, not_understood(&error)).await;
+            }
+            Ok(Err(error)) => return Err(error),
+        };
+        let request = match read_request(&frame) {
+            Ok(request) => request,
+            Err(error) => {
+                refuse(&mut stream, error).await?;
+                continue;
+            }
+        };
+        let replies = api.handle(request, frame.body).await;
+        // Held while the node drains: a request under way is waited for, an idle client is not.
+        let under_way = api.requests.token();
+        let finished = pump(replies, &mut stream).await?;
+        drop(under_way);
+        if !finished {
+            return Ok(());
+        }
+    }
+}
+
+fn read_request(frame: &Frame) -> Result<Request, ErrorInfo> {
+    let any: AnyRequest = frame.header().map_err(|e| not_understood(&e))?;
+    let (theirs, ours) = (any.version(), rhd_protocol::VERSION);
+    if theirs != ours {
+        let hint = if theirs > ours {
+            "this daemon is older than its client: `rhd down`, then `rhd up` with the newer rhd"
+        } else {
+            "this client is older than its daemon: upgrade it; `rhd python` runs a Python whose SDK \
+             is the daemon's own"
+        };
+        return Err(ErrorInfo::new(
+            ErrorKind::VersionMismatch,
+            format!("the daemon speaks protocol {ours}, the client {theirs} ({})", any.op),
+        )
+        .hint(hint));
+    }
+    frame.header().map_err(|e| not_understood(&e))
+}
+
+fn not_understood(error: &FrameError) -> ErrorInfo {
+    let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
+    ErrorInfo::new(ErrorKind::BadRequest, format!("request is not understood: {error}{cause}"))
+        .hint("client and daemon may be of different versions: compare `rhd --version` and `rhd status`")
+}
+
+async fn refuse(stream: &mut UnixStream, error: ErrorInfo) -> Result<(), FramedError> {
+    pump(Replies::failed(error), stream).await.map(drop)
+}
+
+/// Passes replies on until the final one; `false` when the client hung up, which cancels.
+async fn pump(mut replies: Replies, stream: &mut UnixStream) -> Result<bool, FramedError> {
+    let (mut recv, mut send) = stream.split();
+    let mut byte = [0];
+    loop {
+        tokio::select! {
+            biased;
+            frame = replies.next() => {
+                let Some(frame) = frame else { return Ok(true) };
+                tokio::select! {
+                    biased;
+                    written = framed::write(&mut send, &frame) => written?,
+                    _ = recv.read(&mut byte) => return Ok(false),
+                }
+            }
+            // Nothing may follow a request before its final reply: this is an end, or a fault.
+            _ = recv.read(&mut byte) => return Ok(false),
+        }
+    }
+}

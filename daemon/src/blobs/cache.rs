@@ -1,0 +1,116 @@
+//! Hashes of files that have not changed since they were read.
+
+use std::{
+    collections::HashMap,
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rhd_protocol::id::Hash;
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(meta: &Metadata) -> Self {
+        Self {
+            size: meta.len(),
+            inode: meta.ino(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether a later write would surely get another stamp: file systems stamp in ticks, so a file
+    /// written just now may be written again within the same one.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let whole_seconds = self.changed.1 == 0 && self.modified.1 == 0;
+        let tick = Duration::from_millis(if whole_seconds { 2_000 } else { 50 });
+        let Ok(since) = u64::try_from(self.changed.0) else { return true };
+        let changed = SystemTime::UNIX_EPOCH
+            + Duration::from_secs(since)
+            + Duration::from_nanos(self.changed.1.unsigned_abs());
+        now.duration_since(changed).is_ok_and(|age| age > tick)
+    }
+}
+
+/// A bounded map from path and stamp to hash; the half not used lately is forgotten first.
+#[derive(Debug)]
+pub(super) struct Cache {
+    recent: HashMap<PathBuf, (Stamp, Hash)>,
+    older: HashMap<PathBuf, (Stamp, Hash)>,
+    half: usize,
+}
+
+impl Cache {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { recent: HashMap::new(), older: HashMap::new(), half: (limit / 2).max(1) }
+    }
+
+    pub(super) fn get(&mut self, path: &Path, stamp: Stamp) -> Option<Hash> {
+        let known = match self.recent.get(path) {
+            Some(known) => *known,
+            None => {
+                let (path, known) = self.older.remove_entry(path)?;
+                self.put(path, known);
+                known
+            }
+        };
+        (known.0 == stamp).then_some(known.1)
+    }
+
+    pub(super) fn insert(&mut self, path: PathBuf, stamp: Stamp, hash: Hash, now: SystemTime) {
+        if stamp.is_settled(now) {
+            self.put(path, (stamp, hash));
+        }
+    }
+
+    fn put(&mut self, path: PathBuf, known: (Stamp, Hash)) {
+        if self.recent.len() >= self.half {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(path, known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: Hash = Hash::from_bytes([7; 32]);
+
+    fn stamp(size: u64, changed: (i64, i64)) -> Stamp {
+        Stamp { size, inode: 1, modified: changed, changed }
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_what_is_not_used() {
+        let mut cache = Cache::new(8);
+        let old = stamp(1, (1_000, 5));
+        let path = |i: usize| PathBuf::from(i.to_string());
+        for i in 0..100 {
+            cache.insert(path(i), old, HASH, SystemTime::now());
+            assert_eq!(cache.get(&path(0), old), Some(HASH), "in use at {i}");
+            assert!(cache.recent.len() + cache.older.len() <= 8);
+        }
+        assert_eq!(cache.get(&path(1), old), None);
+        assert_eq!(cache.get(&path(0), stamp(2, (1_000, 5))), None, "another stamp");
+    }
+
+    #[test]
+    fn a_file_written_within_the_clocks_last_tick_is_not_trusted() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert!(!stamp(1, (999_999, 990_000_000)).is_settled(now));
+        assert!(stamp(1, (999_999, 900_000_000)).is_settled(now));
+        assert!(!stamp(1, (999_999, 0)).is_settled(now), "a clock of whole seconds");
+        assert!(!stamp(1, (1_000_500, 1)).is_settled(now), "from the future");
+    }
+}

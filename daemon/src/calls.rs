@@ -1,0 +1,127 @@
+//! Calls: run here, or sent to the peer that hosts the target; deployments likewise.
+//!
+//! ```text
+//! client --api--> route --+--> host ----> a worker's lane
+//!                         +--> remote --> mesh --> serve (on the peer) --> host
+//! ```
+//!
+//! A call is started at most once: nothing in this room sends one a second time.
+
+mod deploy;
+mod host;
+mod install;
+mod questions;
+mod remote;
+mod replies;
+mod serve;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhd_protocol::{api::Request, call::Call, error::ErrorInfo, id::NodeId, wire};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use replies::{Answer, Outbox, Replies};
+
+use crate::{
+    blobs::Blobs,
+    mesh::{Mesh, Priority},
+    naming::{Naming, Route},
+    workers::Workers,
+};
+
+/// Cloneable handle to everything that runs or routes calls.
+#[derive(Clone)]
+pub struct Calls {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    naming: Naming,
+    workers: Workers,
+    mesh: Mesh,
+    blobs: Blobs,
+    installs: install::Locks,
+    /// Set when the node drains: nothing new is taken.
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Calls {
+    /// Puts the room together; [`serve`](Self::serve) opens it to peers.
+    pub fn new(
+        naming: Naming,
+        workers: Workers,
+        mesh: Mesh,
+        blobs: Blobs,
+        closing: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let installs = install::Locks::default();
+        Self { inner: Arc::new(Inner { naming, workers, mesh, blobs, installs, closing, tasks }) }
+    }
+
+    /// Takes calls, deployments and questions from peers until the node closes.
+    pub fn serve(&self) {
+        serve::start(self);
+    }
+
+    /// Runs `call` wherever its target is.
+    pub async fn call(&self, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+        let inner = &self.inner;
+        inner.open_for_work()?;
+        call.service = inner.naming.canonical(&call.service)?;
+        if let Some(instance) = &call.instance {
+            call.instance = Some(inner.naming.canonical(instance)?);
+        }
+        call.caller = inner.mesh.name();
+        let node = call.node.take();
+        let mut unreachable = Vec::new();
+        loop {
+            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
+                Route::Peer(peer) => {
+                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
+                    match opened {
+                        Ok(stream) => return remote::call(inner, stream, call, body).await,
+                        // Nothing was sent: another host may have it.
+                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts a function or class on a node; progress and logs come before the final reply.
+    pub fn deploy(&self, request: rhd_protocol::api::DeployRequest, body: Bytes) -> Replies {
+        let inner = self.inner.clone();
+        Replies::from_task(move |out| async move {
+            Answer::of(&deploy::run(&inner, request, body, &out).await?)
+        })
+    }
+
+    /// Answers a question about this node or another, such as which envs it has.
+    pub fn ask(&self, request: Request) -> Replies {
+        let inner = self.inner.clone();
+        Replies::from_task(move |out| async move { questions::ask(&inner, request, &out).await })
+    }
+
+    /// Calls that run or wait here.
+    pub fn load(&self) -> u32 {
+        *self.inner.workers.load().borrow()
+    }
+}
+
+impl Inner {
+    fn open_for_work(&self) -> Result<(), ErrorInfo> {
+        if self.closing.is_cancelled() {
+            return Err(replies::closing(&self.mesh.name()));
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        self.naming.node_name(node)
+    }
+}

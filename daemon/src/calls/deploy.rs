@@ -1,0 +1,138 @@
+//! The deployer's side: read the project, send what the host lacks, wait until it can be called.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhd_protocol::{
+    api::{DeployRequest, Deployed},
+    call::Reply,
+    error::{ErrorInfo, ErrorKind},
+    frame::{self, MAX_BODY},
+    id::{Hash, NodeId},
+    wire::{self, Deploy, Deployment, Want},
+};
+
+use super::{
+    Inner, Outbox,
+    install::{self, Arrived, MAX_ENTRY},
+    remote,
+};
+use crate::{
+    blobs::{self, Snapshot},
+    framed::{self, Frame},
+    mesh::{Priority, Stream},
+    naming::Route,
+};
+
+/// Runs a deployment that a client asked for.
+pub(super) async fn run(
+    inner: &Arc<Inner>,
+    request: DeployRequest,
+    entry: Bytes,
+    out: &Outbox,
+) -> Result<Deployed, ErrorInfo> {
+    let id = request.id;
+    inner.open_for_work()?;
+    if entry.len() > MAX_ENTRY {
+        return Err(ErrorInfo::new(
+            ErrorKind::BadRequest,
+            format!("the function carries {} MiB by value", entry.len() >> 20),
+        )
+        .hint("pass large data as an argument rather than closing over it")
+        .call(id));
+    }
+    let route = match &request.node {
+        Some(node) => inner.naming.node(node)?,
+        None => Route::Here,
+    };
+    let name = inner.naming.canonical(&request.name)?;
+    let mut snapshots = Vec::new();
+    let mut roots = Vec::new();
+    for root in request.roots {
+        let snapshot = inner.blobs.snapshot(root, &inner.mesh.me().to_string()).await?;
+        for warning in &snapshot.warnings {
+            out.progress(format!("not sent: {warning}")).await;
+        }
+        roots.push(snapshot.offer());
+        snapshots.push(snapshot);
+    }
+    let generation = inner.naming.next_generation(&name);
+    let deployment = Deployment { name, env: request.env, roots, entry: request.entry, generation };
+    match route {
+        Route::Here => {
+            let lease = inner.blobs.lease().await;
+            let want = inner.blobs.missing(snapshots.iter().map(|s| &s.manifest)).await?;
+            let sent = inner.blobs.import(snapshots, want).await?;
+            let arrived = Arrived { id, deployment, entry, _lease: lease };
+            let deployed = install::install(inner, arrived, out).await?;
+            Ok(Deployed { files_sent: sent.files, bytes_sent: sent.bytes, ..deployed })
+        }
+        Route::Peer(peer) => {
+            let open = Deploy::Open { v: rhd_protocol::VERSION, id, parts: vec![] };
+            send(inner, peer, open, deployment, entry, &snapshots, out)
+                .await
+                .map_err(|e| e.call(id))
+        }
+    }
+}
+
+async fn send(
+    inner: &Inner,
+    peer: NodeId,
+    open: Deploy,
+    deployment: Deployment,
+    entry: Bytes,
+    snapshots: &[Snapshot],
+    out: &Outbox,
+) -> Result<Deployed, ErrorInfo> {
+    let node = inner.name_of(peer);
+    let lost = |e: &dyn std::fmt::Display| {
+        ErrorInfo::new(
+            ErrorKind::PeerLost,
+            format!("node {node} was lost during the deployment: {e}"),
+        )
+        .hint("send it again: what has arrived is not sent twice")
+        .on(&node)
+    };
+    let mut stream = remote::open(inner, peer, wire::DEPLOY, Priority::Sync).await?;
+    let head = frame::to_vec(&deployment).map_err(|e| lost(&e))?;
+    let open = match open {
+        Deploy::Open { v, id, .. } => {
+            Deploy::Open { v, id, parts: vec![head.len() as u64, entry.len() as u64] }
+        }
+        file => file,
+    };
+    framed::send(&mut stream.send, &open, [&head[..], &entry[..]].concat())
+        .await
+        .map_err(|e| lost(&e))?;
+    let Some(want) = next(&mut stream).await.map_err(|e| lost(&e))? else {
+        return Err(lost(&"no answer"));
+    };
+    // A host that refuses answers with a failure in place of its wants.
+    if let Ok(Reply::Fail { error, .. }) = want.header::<Reply>() {
+        return Err(error.on(&node));
+    }
+    want.header::<Want>().map_err(|e| lost(&e))?;
+    let want: Vec<Hash> = frame::decode(&want.body).map_err(|e| lost(&e))?;
+    if !want.is_empty() {
+        out.progress(format!("sending {} files to {node}", want.len())).await;
+    }
+    let sent = blobs::send_files(snapshots, &want, &mut stream.send)
+        .await
+        .map_err(|e| ErrorInfo::from(e).on(&node))?;
+    while let Some(frame) = next(&mut stream).await.map_err(|e| lost(&e))? {
+        match frame.header::<Reply>().map_err(|e| lost(&e))? {
+            Reply::Done { .. } => {
+                let deployed: Deployed = frame::decode(&frame.body).map_err(|e| lost(&e))?;
+                return Ok(Deployed { files_sent: sent.files, bytes_sent: sent.bytes, ..deployed });
+            }
+            Reply::Fail { error, .. } => return Err(error.on(&node)),
+            _ => out.frame(Ok(frame)).await,
+        }
+    }
+    Err(lost(&"the stream ended before the answer"))
+}
+
+async fn next(stream: &mut Stream) -> Result<Option<Frame>, framed::FramedError> {
+    framed::read(&mut stream.recv, MAX_BODY).await
+}

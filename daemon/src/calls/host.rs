@@ -1,0 +1,171 @@
+//! Running a call on this node: from a service's name to a worker's lane.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhd_protocol::{
+    call::{Call, Codec, Verb},
+    error::{ErrorInfo, ErrorKind},
+    id::{CallId, NodeId},
+    name::Name,
+    service::{Flavor, Service, ServiceKind},
+};
+
+use super::{Inner, Replies};
+use crate::{naming::Hosted, workers::Invocation};
+
+/// A call under way on this node.
+pub(super) async fn call(
+    inner: &Arc<Inner>,
+    from: NodeId,
+    call: Call,
+    body: Bytes,
+) -> Result<Replies, ErrorInfo> {
+    let id = call.id;
+    start(inner, from, call, body).await.map_err(|e| e.on(&inner.mesh.name()).call(id))
+}
+
+async fn start(
+    inner: &Arc<Inner>,
+    from: NodeId,
+    mut call: Call,
+    body: Bytes,
+) -> Result<Replies, ErrorInfo> {
+    inner.open_for_work()?;
+    let hosted = inner.naming.registry().get(&call.service).ok_or_else(|| lost(inner, &call))?;
+    let kind = hosted.service.kind;
+    check_verb(kind, &call)?;
+    // Only a deployment loads code, and it doesn't come this way.
+    call.load = None;
+    // A caller is a node: one node can't crowd out another by opening more connections.
+    call.caller = inner.name_of(from);
+    let on_loop = flavor(&hosted.service, &call).is_async();
+    let (new, drop_it) = (call.verb == Verb::New, call.verb == Verb::Drop);
+    let name = call.service.clone();
+    let instance = call.instance.clone();
+    let invocation = Invocation {
+        unit: hosted.unit.clone(),
+        incarnation: hosted.incarnation,
+        on_loop,
+        stateless: kind == ServiceKind::Function,
+        call,
+        body,
+    };
+    let stream = inner.workers.call(&hosted.service.env, invocation).await;
+    if drop_it {
+        let _ = inner.naming.registry().remove(&name);
+    }
+    let stream = stream?;
+    let incarnation = stream.incarnation;
+    let replies = Replies::local(stream);
+    Ok(match instance.filter(|_| new) {
+        // Hosted before its builder hears of it, so that the builder's next call finds it.
+        Some(instance) => {
+            let inner = inner.clone();
+            replies.on_success(move || host_instance(&inner, &hosted, instance, incarnation))
+        }
+        None => replies,
+    })
+}
+
+/// Drops an instance in its worker; when the worker is gone, so is the instance.
+pub(super) async fn drop_instance(inner: &Arc<Inner>, name: &str) {
+    let call = Call {
+        v: rhd_protocol::VERSION,
+        id: CallId::from_bytes(rand::random()),
+        node: None,
+        service: name.into(),
+        verb: Verb::Drop,
+        method: None,
+        instance: None,
+        codec: Codec::Pickle,
+        parts: Vec::new(),
+        timeout_ms: None,
+        logs: false,
+        caller: String::new(),
+        load: None,
+    };
+    if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Bytes::new()).await {
+        while replies.next().await.is_some() {}
+    }
+}
+
+fn host_instance(
+    inner: &Inner,
+    class: &Hosted,
+    name: String,
+    incarnation: u64,
+) -> Result<(), ErrorInfo> {
+    let mut service = class.service.clone();
+    service.kind = ServiceKind::Instance;
+    service.class = Some(class.service.name.clone());
+    service.generation = inner.naming.next_generation(&name);
+    service.name = name;
+    let hosted =
+        Hosted { service, env: class.env.clone(), unit: None, incarnation: Some(incarnation) };
+    inner.naming.registry().put_instance(hosted).map_err(|error| {
+        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
+            .hint("choose another name, or drop the instance that has it")
+            .on(&inner.mesh.name())
+    })
+}
+
+fn check_verb(kind: ServiceKind, call: &Call) -> Result<(), ErrorInfo> {
+    let fits = match (kind, call.verb) {
+        (_, Verb::Load) => false,
+        (ServiceKind::Function, verb) => verb == Verb::Call && call.method.is_none(),
+        (ServiceKind::Class, Verb::New) => {
+            call.instance.as_deref().is_some_and(|n| matches!(Name::parse(n), Ok(Name::Full(_))))
+        }
+        (ServiceKind::Class, verb) => {
+            matches!(verb, Verb::Call | Verb::Get) && call.method.is_some()
+        }
+        (ServiceKind::Instance, Verb::New) => false,
+        (ServiceKind::Instance, Verb::Drop) => true,
+        (ServiceKind::Instance, _) => call.method.is_some(),
+    };
+    if fits {
+        return Ok(());
+    }
+    let (what, hint) = match kind {
+        ServiceKind::Function => ("a function", "call it without a method"),
+        ServiceKind::Class => {
+            ("a class", "call it to build an instance, then call a method of that")
+        }
+        ServiceKind::Instance => ("an instance", "name one of its methods: NAME.METHOD"),
+    };
+    Err(ErrorInfo::new(
+        ErrorKind::BadRequest,
+        format!("{} is {what}, which can't do that", call.service),
+    )
+    .hint(hint))
+}
+
+fn flavor(service: &Service, call: &Call) -> Flavor {
+    match &call.method {
+        _ if call.verb != Verb::Call => Flavor::Plain,
+        None => service.interface.flavor,
+        Some(method) => service.interface.members.get(method).copied().unwrap_or_default(),
+    }
+}
+
+fn lost(inner: &Inner, call: &Call) -> ErrorInfo {
+    let elsewhere = inner.naming.hosts().into_iter().find(|(_, ad)| ad.name == call.service);
+    let here = inner.mesh.name();
+    match elsewhere {
+        Some((node, _)) if node != inner.mesh.me() => {
+            ErrorInfo::new(ErrorKind::NotFound, format!("{} is not hosted on {here}", call.service))
+                .hint(format!("it is on {}", inner.name_of(node)))
+        }
+        _ => {
+            let info = inner.naming.not_found(&call.service);
+            match call.verb {
+                Verb::Call if call.method.is_none() => info,
+                _ => info.hint(
+                    "an instance lives in its worker's memory: it is gone when it was dropped, or \
+                     the worker or the node restarted; build it again",
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The host's side of a deployment: take the files, build the env, load the code, host the name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use rhd_protocol::{
+    api::Deployed,
+    call::{Call, Codec, Reply, Verb},
+    error::{ErrorInfo, ErrorKind},
+    frame::{self, MAX_BODY},
+    id::{CallId, Hash, NodeId},
+    membership::Role,
+    name::Name,
+    service::{Service, ServiceKind},
+    wire::{Deploy, Deployment, Manifest, Want},
+    worker::{Entry, Load, Loaded},
+};
+
+use super::{Answer, Inner, Outbox, Replies, replies::fail_frame, serve};
+use crate::{
+    blobs::Lease,
+    framed::{self, Frame, FramedError},
+    mesh::Stream,
+    naming::Hosted,
+    workers::{Invocation, LoadUnit},
+};
+
+/// Project folders that one deployment may bring.
+const MAX_ROOTS: usize = 16;
+
+/// One lock per name: two deployments of one name follow each other.
+#[derive(Default)]
+pub(super) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    fn of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody holds or waits for a lock that only the map refers to.
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(name.into()).or_default().clone()
+    }
+}
+
+/// A deployment with all its files here.
+pub(super) struct Arrived {
+    pub(super) id: CallId,
+    pub(super) deployment: Deployment,
+    pub(super) entry: Bytes,
+    /// Keeps the files until the worker has them.
+    pub(super) _lease: Lease,
+}
+
+/// Serves the deployment that a peer opened `stream` for.
+pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {
+    match receive(&inner, &mut stream).await {
+        Ok(arrived) => {
+            let replies = Replies::from_task(move |out| async move {
+                Answer::of(&install(&inner, arrived, &out).await?)
+            });
+            serve::pump(replies, stream).await
+        }
+        Err(error) => {
+            let error = error.on(&inner.mesh.name());
+            framed::write(&mut stream.send, &fail_frame(error)?).await.map_err(Into::into)
+        }
+    }
+}
+
+async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInfo> {
+    let broken = |e: &dyn std::fmt::Display| {
+        ErrorInfo::new(ErrorKind::PeerLost, format!("deployment was cut off: {e}"))
+            .hint("nothing was changed; send it again")
+    };
+    inner.open_for_work()?;
+    may_deploy(inner, stream.peer)?;
+    let frame = serve::first_frame(stream)
+        .await
+        .map_err(|e| broken(&e))?
+        .ok_or_else(|| broken(&"no first frame"))?;
+    let bad = |e: frame::FrameError| serve::bad_request(inner, &e);
+    let Deploy::Open { v, id, parts } = frame.header::<Deploy>().map_err(bad)? else {
+        return Err(ErrorInfo::new(ErrorKind::BadRequest, "deployment starts with a file"));
+    };
+    serve::check_version(v, inner)?;
+    let split = parts.first().map_or(0, |n| usize::try_from(*n).unwrap_or(usize::MAX));
+    if split > frame.body.len() {
+        return Err(ErrorInfo::new(ErrorKind::BadRequest, "deployment is shorter than it says"));
+    }
+    let deployment: Deployment = frame::decode(&frame.body[..split]).map_err(bad)?;
+    check(&deployment)?;
+    let manifests: Vec<&Manifest> = deployment.roots.iter().map(|r| &r.manifest).collect();
+    let lease = inner.blobs.lease().await;
+    let want = inner.blobs.missing(manifests).await?;
+    let hashes: Vec<Hash> = want.iter().map(|(hash, _)| *hash).collect();
+    let body = frame::to_vec(&hashes).map_err(bad)?;
+    framed::send(&mut stream.send, &Want { count: want.len() }, body)
+        .await
+        .map_err(|e| broken(&e))?;
+    inner.blobs.receive_files(want, &mut stream.recv).await?;
+    let entry = frame.body.slice(split..);
+    Ok(Arrived { id, deployment, entry, _lease: lease })
+}
+
+fn may_deploy(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
+    match inner.mesh.role_of(peer) {
+        Some(Role::Member) => Ok(()),
+        _ => Err(may_not_change(inner, peer)),
+    }
+}
+
+/// The error for a peer that serves only.
+pub(super) fn may_not_change(inner: &Inner, peer: NodeId) -> ErrorInfo {
+    ErrorInfo::new(
+        ErrorKind::PermissionDenied,
+        format!("{} joined as a node: it serves, and may not deploy", inner.name_of(peer)),
+    )
+    .hint("invite it with `rhd invite --role member`")
+}
+
+fn check(deployment: &Deployment) -> Result<(), ErrorInfo> {
+    let bad = |message: &str| Err(ErrorInfo::new(ErrorKind::BadRequest, message));
+    if !matches!(Name::parse(&deployment.name), Ok(Name::Full(_))) {
+        return bad("deployment without a full name");
+    }
+    if deployment.roots.len() > MAX_ROOTS {
+        return bad("deployment of too many project folders");
+    }
+    if !deployment.roots.iter().all(|root| {
+        root.manifest.is_safe()
+            && root.sys_path.len() <= MAX_ROOTS
+            && root.sys_path.iter().all(|p| p.is_empty() || rhd_protocol::wire::safe_path(p))
+    }) {
+        return bad("deployment with paths out of its folders");
+    }
+    Ok(())
+}
+
+/// Builds, loads and hosts. `out` gets progress and the output of the import.
+pub(super) async fn install(
+    inner: &Arc<Inner>,
+    arrived: Arrived,
+    out: &Outbox,
+) -> Result<Deployed, ErrorInfo> {
+    let (id, here) = (arrived.id, inner.mesh.name());
+    install_inner(inner, arrived, out).await.map_err(|e| e.on(&here).call(id))
+}
+
+async fn install_inner(
+    inner: &Arc<Inner>,
+    arrived: Arrived,
+    out: &Outbox,
+) -> Result<Deployed, ErrorInfo> {
+    let Arrived { id, deployment, entry, _lease } = arrived;
+    let lock = inner.installs.of(&deployment.name);
+    let _turn = lock.lock().await;
+    let version = version_of(&deployment, &entry);
+    if let Some(hosted) = inner.naming.registry().get(&deployment.name)
+        && hosted.service.version == version
+        && hosted.unit.is_some()
+    {
+        out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
+        return Ok(deployed(inner, &hosted.service));
+    }
+    let env = out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
+    if let Entry::Value { python } = &deployment.entry {
+        check_python(inner, &env.key, python)?;
+    }
+    let mut roots = Vec::new();
+    for offer in &deployment.roots {
+        roots.push(inner.blobs.code_root(offer).await?);
+    }
+    let load = Load { roots, entry: deployment.entry.clone(), version };
+    let unit = Arc::new(LoadUnit { service: deployment.name.clone(), load, body: entry });
+    let loaded = load_code(inner, id, &env.key, &unit, out).await?;
+    let service = Service {
+        name: deployment.name.clone(),
+        kind: if loaded.class { ServiceKind::Class } else { ServiceKind::Function },
+        env: env.key,
+        version,
+        generation: deployment.generation,
+        class: None,
+        interface: loaded.interface,
+    };
+    let hosted = Hosted { service, env: deployment.env, unit: Some(unit), incarnation: None };
+    let hosted = inner.naming.registry().put(hosted).map_err(|error| {
+        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
+            .hint("remove what is not needed with `rhd rm NAME`, or choose another name")
+    })?;
+    Ok(deployed(inner, &hosted.service))
+}
+
+/// Runs the import in the env's worker, as a call of its own.
+async fn load_code(
+    inner: &Inner,
+    id: CallId,
+    env: &str,
+    unit: &Arc<LoadUnit>,
+    out: &Outbox,
+) -> Result<Loaded, ErrorInfo> {
+    let call = Call {
+        v: rhd_protocol::VERSION,
+        id,
+        node: None,
+        service: unit.service.clone(),
+        verb: Verb::Load,
+        method: None,
+        instance: None,
+        codec: Codec::Pickle,
+        parts: vec![unit.body.len() as u64],
+        timeout_ms: None,
+        logs: true,
+        caller: inner.mesh.name(),
+        load: Some(unit.load.clone()),
+    };
+    let invocation = Invocation {
+        call,
+        body: unit.body.clone(),
+        unit: None,
+        incarnation: None,
+        on_loop: false,
+        stateless: false,
+    };
+    let mut replies = inner.workers.call(env, invocation).await?;
+    while let Some(frame) = replies.next().await {
+        match frame.header::<Reply>() {
+            Ok(Reply::Done { .. }) => {
+                return frame::decode(&frame.body).map_err(|e| {
+                    ErrorInfo::new(ErrorKind::Internal, format!("worker's answer to a load: {e}"))
+                });
+            }
+            Ok(Reply::Fail { error, .. }) => return Err(error),
+            Ok(_) => out.frame(Ok::<Frame, frame::FrameError>(frame)).await,
+            Err(e) => {
+                return Err(ErrorInfo::new(ErrorKind::Internal, format!("worker's reply: {e}")));
+            }
+        }
+    }
+    Err(ErrorInfo::new(ErrorKind::Internal, "worker ended a load without an answer"))
+}
+
+fn check_python(inner: &Inner, env: &str, theirs: &str) -> Result<(), ErrorInfo> {
+    let ours = inner.workers.python_minor(env).unwrap_or_default();
+    if ours == theirs {
+        return Ok(());
+    }
+    Err(ErrorInfo::new(
+        ErrorKind::VersionMismatch,
+        format!("code by value from Python {theirs} can't run in env {env}, which has Python {ours}"),
+    )
+    .hint(format!(
+        "give it that Python: env=rh.env(python=\"{theirs}\"); or move the function from the script \
+         or notebook into a module, which goes as source; nothing ran"
+    )))
+}
+
+fn version_of(deployment: &Deployment, entry: &[u8]) -> Hash {
+    let mut hasher = blake3_fields();
+    for root in &deployment.roots {
+        hasher.update(root.manifest.hash().as_bytes());
+        hasher.update(root.sys_path.join("\n").as_bytes());
+        hasher.update(&[0]);
+    }
+    hasher.update(&frame::to_vec(&deployment.entry).unwrap_or_default());
+    hasher.update(&frame::to_vec(&deployment.env).unwrap_or_default());
+    hasher.update(entry);
+    Hash::from_bytes(*hasher.finalize().as_bytes())
+}
+
+fn blake3_fields() -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"rhd service 1");
+    hasher
+}
+
+fn deployed(inner: &Inner, service: &Service) -> Deployed {
+    Deployed {
+        name: service.name.clone(),
+        kind: service.kind,
+        node: inner.mesh.name(),
+        node_id: inner.mesh.me().to_string(),
+        env: service.env.clone(),
+        version: service.version.to_string(),
+        interface: service.interface.clone(),
+        files_sent: 0,
+        bytes_sent: 0,
+    }
+}
+
+/// The most that a deployment's first frame may carry besides files.
+pub(super) const MAX_ENTRY: usize = MAX_BODY / 2;

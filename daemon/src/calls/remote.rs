@@ -1,0 +1,96 @@
+//! A call on a peer: one stream, one call.
+
+use bytes::Bytes;
+use rhd_protocol::{
+    call::{Call, Reply},
+    error::{ErrorInfo, ErrorKind},
+    frame::MAX_BODY,
+    id::{CallId, NodeId},
+};
+
+use super::{Inner, Replies, replies::fail_frame};
+use crate::{
+    framed::{self, Frame},
+    mesh::{MeshError, Priority, Stream},
+};
+
+/// Sends `call` on a fresh stream; its replies come as the peer writes them.
+pub(super) async fn call(
+    inner: &Inner,
+    mut stream: Stream,
+    call: Call,
+    body: Bytes,
+) -> Result<Replies, ErrorInfo> {
+    let (id, node) = (call.id, inner.name_of(stream.peer));
+    let frame = Frame::new(&call, body)
+        .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
+    let mut remote = RemoteCall { id, node, service: call.service, stream: None, done: false };
+    if let Err(error) = framed::write(&mut stream.send, &frame).await {
+        return Err(remote.lost(&error.to_string()));
+    }
+    remote.stream = Some(stream);
+    Ok(Replies::remote(remote))
+}
+
+/// Opens a stream to `peer`, or says why not and what to do.
+pub(super) async fn open(
+    inner: &Inner,
+    peer: NodeId,
+    proto: &'static str,
+    priority: Priority,
+) -> Result<Stream, ErrorInfo> {
+    inner.mesh.open(peer, proto, priority).await.map_err(|error| {
+        let node = inner.name_of(peer);
+        unreachable(&node, &error)
+    })
+}
+
+fn unreachable(node: &str, error: &MeshError) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::PeerLost, format!("node {node} can't be reached: {error}"))
+        .hint(format!("nothing ran; see `rhd peers`, and start it with `rhd up` on {node}"))
+        .on(node)
+}
+
+/// The replies of a peer to one call.
+pub(super) struct RemoteCall {
+    id: CallId,
+    node: String,
+    service: String,
+    stream: Option<Stream>,
+    done: bool,
+}
+
+impl RemoteCall {
+    /// The next reply; a stream that breaks becomes a final [`ErrorKind::PeerLost`].
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        if self.done {
+            return None;
+        }
+        let stream = self.stream.as_mut()?;
+        let reason = match framed::read(&mut stream.recv, MAX_BODY).await {
+            Ok(Some(frame)) => match frame.header::<Reply>() {
+                Ok(reply) => {
+                    self.done = reply.is_final();
+                    return Some(frame);
+                }
+                Err(error) => error.to_string(),
+            },
+            Ok(None) => "the stream ended before the result".into(),
+            Err(error) => error.to_string(),
+        };
+        self.done = true;
+        // Closes our half too, so that a peer that still lives cancels the call.
+        self.stream = None;
+        fail_frame(self.lost(&reason)).ok()
+    }
+
+    fn lost(&self, reason: &str) -> ErrorInfo {
+        ErrorInfo::new(
+            ErrorKind::PeerLost,
+            format!("node {} was lost in the middle of a call of {} ({reason})", self.node, self.service),
+        )
+        .hint("the call may have run and was not repeated; f.options(retries=1) repeats calls that are safe to run twice")
+        .on(&self.node)
+        .call(self.id)
+    }
+}

@@ -1,0 +1,171 @@
+//! Where a client's replies come from: a lane here, a stream from a peer, or a task of ours.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use rhd_protocol::{
+    call::Reply,
+    error::{ErrorInfo, ErrorKind},
+    frame::{FrameError, to_vec},
+};
+use serde::Serialize;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::remote::RemoteCall;
+use crate::{framed::Frame, workers::CallStream};
+
+/// Replies of a task that may be under way to a client.
+const OUTBOX: usize = 32;
+
+/// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
+pub struct Replies {
+    source: Source,
+    on_final: Option<OnFinal>,
+}
+
+/// Sees a successful result before the caller does; an error takes the result's place.
+type OnFinal = Box<dyn FnOnce() -> Result<(), ErrorInfo> + Send>;
+
+enum Source {
+    Local(Box<CallStream>),
+    Remote(Box<RemoteCall>),
+    Task { frames: mpsc::Receiver<Frame>, task: AbortOnDrop },
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Replies {
+    pub(super) fn local(stream: CallStream) -> Self {
+        Self { source: Source::Local(Box::new(stream)), on_final: None }
+    }
+
+    pub(super) fn remote(call: RemoteCall) -> Self {
+        Self { source: Source::Remote(Box::new(call)), on_final: None }
+    }
+
+    /// One final reply: an error.
+    pub fn failed(error: ErrorInfo) -> Self {
+        Self::from_task(move |_| async move { Err(error) })
+    }
+
+    /// Runs `work` as a task; its result becomes the final reply.
+    pub fn from_task<F, Fut>(work: F) -> Self
+    where
+        F: FnOnce(Outbox) -> Fut,
+        Fut: Future<Output = Result<Answer, ErrorInfo>> + Send + 'static,
+    {
+        let (tx, frames) = mpsc::channel(OUTBOX);
+        let out = Outbox { tx };
+        let work = work(out.clone());
+        let task = tokio::spawn(async move {
+            let frame = match work.await {
+                Ok(answer) => Frame::new(&Reply::done(answer.0.len()), answer.0),
+                Err(error) => fail_frame(error),
+            };
+            out.frame(frame).await;
+        });
+        Self { source: Source::Task { frames, task: AbortOnDrop(task) }, on_final: None }
+    }
+
+    /// Runs `then` when the result is there, before it is passed on.
+    pub(super) fn on_success(
+        mut self,
+        then: impl FnOnce() -> Result<(), ErrorInfo> + Send + 'static,
+    ) -> Self {
+        self.on_final = Some(Box::new(then));
+        self
+    }
+
+    /// The next reply; `None` after the final one.
+    pub async fn next(&mut self) -> Option<Frame> {
+        let frame = match &mut self.source {
+            Source::Local(stream) => stream.next().await,
+            Source::Remote(call) => call.next().await,
+            Source::Task { frames, task: _task } => frames.recv().await,
+        }?;
+        if self.on_final.is_some()
+            && let Ok(Reply::Done { .. }) = frame.header::<Reply>()
+            && let Some(Err(error)) = self.on_final.take().map(|then| then())
+        {
+            return fail_frame(error).ok();
+        }
+        Some(frame)
+    }
+}
+
+/// Where a task puts replies before its final one.
+#[derive(Clone)]
+pub struct Outbox {
+    tx: mpsc::Sender<Frame>,
+}
+
+impl Outbox {
+    /// Passes a reply on. When the client is gone this does nothing: the task is about to end too.
+    pub async fn frame(&self, frame: Result<Frame, FrameError>) {
+        match frame {
+            Ok(frame) => drop(self.tx.send(frame).await),
+            Err(error) => {
+                let info = ErrorInfo::new(ErrorKind::Internal, format!("reply: {error}"));
+                if let Ok(frame) = fail_frame(info) {
+                    drop(self.tx.send(frame).await);
+                }
+            }
+        }
+    }
+
+    /// Says what is being done.
+    pub async fn progress(&self, text: impl Into<String>) {
+        self.frame(Frame::new(&Reply::Progress { text: text.into() }, Bytes::new())).await;
+    }
+
+    /// Runs `work`, which says what it does through a bounded queue, and passes every line on
+    /// before it returns.
+    pub async fn telling<T, Fut: Future<Output = T>>(
+        &self,
+        work: impl FnOnce(mpsc::Sender<String>) -> Fut,
+    ) -> T {
+        let (tx, mut lines) = mpsc::channel(OUTBOX);
+        let mut work = std::pin::pin!(work(tx));
+        let result = loop {
+            tokio::select! {
+                biased;
+                Some(line) = lines.recv() => self.progress(line).await,
+                result = &mut work => break result,
+            }
+        };
+        while let Ok(line) = lines.try_recv() {
+            self.progress(line).await;
+        }
+        result
+    }
+}
+
+/// The body of a final reply: a value as msgpack.
+pub struct Answer(pub(super) Vec<u8>);
+
+impl Answer {
+    /// Encodes `value`.
+    pub fn of(value: &impl Serialize) -> Result<Self, ErrorInfo> {
+        to_vec(value)
+            .map(Self)
+            .map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
+    }
+}
+
+/// A final reply with an error.
+pub(super) fn fail_frame(error: ErrorInfo) -> Result<Frame, FrameError> {
+    Frame::new(&Reply::fail(error), Bytes::new())
+}
+
+/// The error of a node that drains.
+pub(super) fn closing(node: &str) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::DaemonUnavailable, format!("node {node} is shutting down"))
+        .hint("call again when it is up, or choose another node")
+        .on(node)
+}

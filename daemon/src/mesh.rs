@@ -1,0 +1,447 @@
+//! The mesh: members of one realm, and streams between them.
+//!
+//! ```text
+//!   open, accept            announce, peers              invite, join
+//!        |                        |                           |
+//!      link  <----------------  roster  <-----------------  join
+//!        |    dials, events       |  records                  |
+//!        |                      swarm (libp2p: gossip, mDNS, relay, hole punching)
+//!        |                        |                           |
+//!        +------ rhd/1 ------- endpoint ---- rhd-join/1 ------+
+//!                         one UDP port, tls
+//! ```
+//!
+//! The mesh knows no room that rides on it: they register protocols by id.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
+    id::NodeId,
+    membership::{Membership, Role},
+    service::ServiceAd,
+    ticket::{JoinReply, JoinRequest, Ticket},
+    wire,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+mod addrs;
+mod book;
+mod config;
+mod durable;
+mod endpoint;
+mod error;
+mod identity;
+mod join;
+mod link;
+mod presence;
+mod roster;
+mod stream;
+mod swarm;
+mod tls;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, Congestion};
+pub use error::MeshError;
+pub use roster::{PeerInfo, Route};
+pub use stream::{Priority, RecvHalf, SendHalf, Stream};
+
+use endpoint::{Arrival, Endpoint};
+use identity::Identity;
+use join::Invites;
+use link::{LinkEvent, Links};
+use roster::{Msg, Parts, Roster};
+use swarm::Relays;
+use tls::{Credentials, Tls};
+
+/// Link events that wait for the roster.
+const LINK_EVENTS: usize = 256;
+/// Records that wait to be gossiped.
+const GOSSIP: usize = 64;
+/// How long a stream waits for a link that is being made.
+const LINK_WAIT: Duration = Duration::from_secs(3);
+/// Joins that are answered at once; more wait at the door.
+const JOINS: usize = 8;
+/// How long saying good-bye and ending tasks may take, each.
+const CLOSE: Duration = Duration::from_secs(1);
+/// Long enough to send the last packets; what answers them is not waited for.
+const LAST_PACKETS: Duration = Duration::from_millis(200);
+
+/// The mesh; a cloneable handle.
+#[derive(Clone)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    me: NodeId,
+    identity: Mutex<Identity>,
+    invites: Arc<Mutex<Invites>>,
+    credentials: watch::Sender<Arc<Credentials>>,
+    endpoint: Endpoint,
+    addrs: watch::Receiver<Vec<SocketAddr>>,
+    links: Links,
+    roster: Roster,
+    relays: Relays,
+    /// Held while this node joins: one join at a time.
+    joining: tokio::sync::Mutex<()>,
+    announced: watch::Sender<(Vec<ServiceAd>, u32)>,
+}
+
+/// What runs for the mesh.
+#[must_use = "dropping aborts; call shutdown()"]
+pub struct MeshTasks {
+    mesh: Mesh,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mesh {
+    /// Starts the mesh of the node whose state is in `home`. A fresh node founds a realm of its own,
+    /// under a name made of `node_name`.
+    pub async fn start(
+        home: &Path,
+        node_name: &str,
+        config: Config,
+    ) -> Result<(Self, MeshTasks), MeshError> {
+        durable::create_dir(&home.join("mesh"))?;
+        let identity = Identity::load(home, node_name)?;
+        let invites = Invites::load(home)?;
+        let me = identity.membership.cert.body.node;
+        let current = Credentials::new(&identity.keypair(), identity.membership.clone())?;
+        let (credentials, credentials_rx) = watch::channel(Arc::new(current));
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let tls = Tls::new(credentials_rx.clone())?;
+        let (endpoint, mut arrivals) = Endpoint::bind(home, &config, tls, &tracker, &stop)?;
+        let addrs = addrs::watch(endpoint.bound(), stop.clone()).await;
+        let (link_events_tx, link_events) = mpsc::channel::<LinkEvent>(LINK_EVENTS);
+        let links = Links::new(me, link_events_tx, stop.clone());
+        let shown = links.accept(wire::PRESENCE);
+        let (gossip, gossip_rx) = mpsc::channel(GOSSIP);
+        let parts = Parts {
+            home,
+            config: config.clone(),
+            key: identity.key().clone(),
+            credentials: credentials_rx.clone(),
+            endpoint: endpoint.clone(),
+            links: links.clone(),
+            link_events,
+            addrs: addrs.clone(),
+            gossip,
+            stop: stop.clone(),
+        };
+        let roster = Roster::start(parts, &tracker)?;
+        let swarm = swarm::Parts {
+            config: &config,
+            keypair: identity.keypair(),
+            credentials: credentials_rx,
+            endpoint: endpoint.clone(),
+            arrivals: arrivals.libp2p,
+            addrs: addrs.clone(),
+            links: links.clone(),
+            roster: roster.clone(),
+            gossip: gossip_rx,
+            stop: stop.clone(),
+        };
+        let relays = Relays::start(swarm, &tracker)?;
+        let inner = Inner {
+            me,
+            relays,
+            identity: Mutex::new(identity),
+            invites: Arc::new(Mutex::new(invites)),
+            credentials,
+            endpoint,
+            addrs,
+            links: links.clone(),
+            roster: roster.clone(),
+            joining: tokio::sync::Mutex::default(),
+            announced: watch::Sender::default(),
+        };
+        let mesh = Self { inner: Arc::new(inner) };
+        tracker.spawn(until(stop.clone(), async move {
+            while let Some(arrival) = arrivals.data.recv().await {
+                links.add(arrival, false);
+            }
+        }));
+        tracker.spawn(until(stop.clone(), listen(shown, roster)));
+        tracker.spawn(until(stop.clone(), mesh.clone().answer_joins(arrivals.join)));
+        let announced = mesh.inner.announced.subscribe();
+        tracker.spawn(until(stop.clone(), mesh.clone().announce_changes(announced)));
+        Ok((mesh.clone(), MeshTasks { mesh, tracker, stop }))
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.inner.me
+    }
+
+    /// This node's name in its realm.
+    pub fn name(&self) -> String {
+        self.membership().cert.body.name
+    }
+
+    /// This node's place in its realm.
+    pub fn membership(&self) -> Membership {
+        self.inner.credentials.borrow().membership.clone()
+    }
+
+    /// Whether this node founded its realm, and so can invite.
+    pub fn is_founder(&self) -> bool {
+        lock(&self.inner.identity).realm_key().is_some()
+    }
+
+    /// Where this node can be reached, loopback last.
+    pub fn listen_addrs(&self) -> Vec<SocketAddr> {
+        self.inner.addrs.borrow().clone()
+    }
+
+    /// Takes the streams of a protocol from now on; the last caller for a protocol gets them.
+    pub fn accept(&self, proto: &'static str) -> mpsc::Receiver<Stream> {
+        self.inner.links.accept(proto)
+    }
+
+    /// Opens a stream to a peer, waiting a few seconds for a link if there is none yet.
+    pub async fn open(
+        &self,
+        peer: NodeId,
+        proto: &'static str,
+        priority: Priority,
+    ) -> Result<Stream, MeshError> {
+        let (links, relays) = (&self.inner.links, &self.inner.relays);
+        if links.get(peer).is_none() {
+            relays.want(peer);
+            let mut peers = self.peers();
+            let relayed = async {
+                let relayed = |info: &PeerInfo| info.node == peer && info.path == Route::Relayed;
+                // The borrow that this returns must not outlive the wait.
+                peers.wait_for(|peers| peers.iter().any(relayed)).await.is_ok()
+            };
+            let deadline = tokio::time::sleep(LINK_WAIT);
+            tokio::select! {
+                _ = links.wait(peer) => {}
+                true = relayed => return relays.open(peer, proto).await,
+                () = deadline => return Err(MeshError::NoLink { peer }),
+            }
+        }
+        match links.open(peer, proto, priority).await {
+            Some(opened) => opened.map_err(|source| MeshError::Open { peer, source }),
+            None => Err(MeshError::NoLink { peer }),
+        }
+    }
+
+    /// Tells the realm what this node hosts and how many calls run or wait here.
+    pub fn announce(&self, services: Vec<ServiceAd>, load: u32) {
+        self.inner.announced.send_if_modified(|announced| {
+            let now = (services, load);
+            let changed = *announced != now;
+            *announced = now;
+            changed
+        });
+    }
+
+    /// The members that are known, other than this node, by name.
+    pub fn peers(&self) -> watch::Receiver<Arc<Vec<PeerInfo>>> {
+        self.inner.roster.peers()
+    }
+
+    /// What a peer's certificate allows it to do; `None` for a node that is not known.
+    pub fn role_of(&self, node: NodeId) -> Option<Role> {
+        self.peers().borrow().iter().find(|peer| peer.node == node).map(|peer| peer.role)
+    }
+
+    /// Makes a ticket that lets `uses` nodes join within `expires`.
+    pub async fn invite(
+        &self,
+        role: Role,
+        uses: u32,
+        expires: Duration,
+    ) -> Result<Ticket, ErrorInfo> {
+        let realm = self.membership().realm();
+        if !self.is_founder() {
+            let founder = self.founder();
+            let message = format!("only {founder} can invite to this realm");
+            return Err(ErrorInfo::new(ErrorKind::PermissionDenied, message)
+                .hint(format!("rhd invite, on {founder}"))
+                .on(&self.name()));
+        }
+        let invites = self.inner.invites.clone();
+        let now = SystemTime::now();
+        let create = move || lock(&invites).create(role, uses, expires, now);
+        let secret = tokio::task::spawn_blocking(create)
+            .await
+            .map_err(|_| MeshError::Stopped)?
+            .map_err(MeshError::from)?;
+        let addrs = self.listen_addrs().iter().map(SocketAddr::to_string).collect();
+        Ok(Ticket { realm, host: self.me(), addrs, secret, role })
+    }
+
+    /// Joins the ticket's realm, under `name` if it is free there.
+    pub async fn join(&self, ticket: &str, name: Option<String>) -> Result<(), ErrorInfo> {
+        let _one = self.inner.joining.lock().await;
+        let ticket = join::read_ticket(ticket)?;
+        self.may_join(&ticket).map_err(|error| error.on(&self.name()))?;
+        let arrival = join::reach(&self.inner.endpoint, &ticket).await?;
+        let name = name.unwrap_or_else(|| self.name());
+        let reply = join::ask(&arrival, &ticket, name).await;
+        arrival.connection.close(0u32.into(), b"done");
+        let (cert, host) = match reply? {
+            JoinReply::Welcome { cert, host } => (cert, host),
+            JoinReply::Refused { error } => return Err(error),
+        };
+        let welcome = cert.body.node == self.me() && cert.verify(ticket.realm).is_ok();
+        if !welcome || host.body.node != ticket.host || host.verify(ticket.realm).is_err() {
+            let message = "the host answered with a certificate that does not hold";
+            return Err(ErrorInfo::new(ErrorKind::Internal, message));
+        }
+        tracing::info!(realm = %ticket.realm.short(), name = cert.body.name, "joined");
+        let addr = arrival.connection.remote_address();
+        {
+            let mut identity = lock(&self.inner.identity);
+            let keypair = identity.keypair();
+            let membership = Membership { cert: cert.clone() };
+            let credentials = Credentials::new(&keypair, membership).map_err(MeshError::from)?;
+            identity.adopt(cert, host.clone()).map_err(MeshError::from)?;
+            self.inner.credentials.send_replace(Arc::new(credentials));
+        }
+        self.inner.roster.tell(Msg::Rejoined).await;
+        let learned = Msg::Learned { node: ticket.host, cert: Some(host), addrs: vec![addr] };
+        self.inner.roster.tell(learned).await;
+        Ok(())
+    }
+
+    fn may_join(&self, ticket: &Ticket) -> Result<(), ErrorInfo> {
+        let conflict = |message: &str| ErrorInfo::new(ErrorKind::Conflict, message);
+        if ticket.host == self.me() {
+            return Err(conflict("this ticket was issued by this very node")
+                .hint("give it to another node: rhd join TICKET"));
+        }
+        if ticket.realm == self.membership().realm() {
+            return Err(conflict("this node belongs to that realm already").hint("rhd peers"));
+        }
+        let alone = self.is_founder() && self.peers().borrow().is_empty();
+        if !alone {
+            return Err(conflict("this node belongs to another realm with other members")
+                .hint("start a second node for this realm: rhd --home DIR up, then join there"));
+        }
+        Ok(())
+    }
+
+    /// The founder's name, as far as it is known here.
+    fn founder(&self) -> String {
+        let founder = lock(&self.inner.identity).founder.clone();
+        founder.map_or_else(|| "the node that founded it".into(), |cert| cert.body.name)
+    }
+
+    async fn answer_joins(self, mut arrivals: mpsc::Receiver<Arrival>) {
+        let mut running = tokio::task::JoinSet::new();
+        while let Some(arrival) = arrivals.recv().await {
+            if running.len() >= JOINS {
+                running.join_next().await;
+            }
+            let mesh = self.clone();
+            let addr = arrival.connection.remote_address();
+            running.spawn(join::answer(arrival, move |node, request| async move {
+                mesh.decide(node, addr, request).await
+            }));
+        }
+    }
+
+    async fn decide(&self, node: NodeId, addr: SocketAddr, request: JoinRequest) -> JoinReply {
+        let host = self.membership().cert;
+        let key = lock(&self.inner.identity).realm_key().cloned();
+        let invites = self.inner.invites.clone();
+        let founder = host.clone();
+        let now = SystemTime::now();
+        let admit = move || match key {
+            Some(key) => {
+                lock(&invites).admit(node, &request.secret, &request.name, &founder, &key, now)
+            }
+            None => {
+                Err(ErrorInfo::new(ErrorKind::PermissionDenied, "this node can't let others in")
+                    .hint("ask for a ticket of the realm's founder"))
+            }
+        };
+        let stopped = || Err(MeshError::Stopped.into());
+        match tokio::task::spawn_blocking(admit).await.unwrap_or_else(|_| stopped()) {
+            Ok(cert) => {
+                tracing::info!(peer = %node.short(), name = cert.body.name, "let in");
+                let learned = Msg::Learned { node, cert: Some(cert.clone()), addrs: vec![addr] };
+                self.inner.roster.tell(learned).await;
+                JoinReply::Welcome { cert, host }
+            }
+            Err(error) => JoinReply::Refused { error: error.on(&host.body.name) },
+        }
+    }
+
+    async fn announce_changes(self, mut announced: watch::Receiver<(Vec<ServiceAd>, u32)>) {
+        while announced.changed().await.is_ok() {
+            let (services, load) = announced.borrow_and_update().clone();
+            self.inner.roster.tell(Msg::Announce { services, load }).await;
+        }
+    }
+}
+
+/// Takes the presence records that peers show.
+async fn listen(mut shown: mpsc::Receiver<Stream>, roster: Roster) {
+    while let Some(mut stream) = shown.recv().await {
+        let roster = roster.clone();
+        // One at a time for each stream that a peer may open; each ends within its timeouts.
+        tokio::spawn(async move {
+            loop {
+                match presence::read(&mut stream).await {
+                    Ok(Some(record)) => {
+                        let from = Some(stream.peer);
+                        roster.tell(Msg::Records { from, records: vec![record] }).await;
+                    }
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!(peer = %stream.peer.short(), %error, "presence not read");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+impl MeshTasks {
+    /// Says good-bye to all peers and closes, within about two seconds.
+    pub async fn shutdown(self) {
+        let _ = tokio::time::timeout(CLOSE, self.mesh.inner.roster.leave()).await;
+        self.stop.cancel();
+        self.mesh.inner.links.close_all(0, b"bye");
+        if tokio::time::timeout(LAST_PACKETS, self.mesh.inner.endpoint.close()).await.is_err() {
+            tracing::debug!("some peers were not told that the mesh closes");
+        }
+        self.tracker.close();
+        if tokio::time::timeout(CLOSE, self.tracker.wait()).await.is_err() {
+            tracing::warn!("tasks of the mesh did not end in time");
+        }
+    }
+}
+
+impl Drop for MeshTasks {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

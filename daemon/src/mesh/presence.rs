@@ -1,0 +1,118 @@
+//! This node's own presence record, and how records travel on a link.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use rhd_protocol::{
+    frame::FrameError,
+    membership::Cert,
+    presence::{MAX_ADDRS, MAX_SERVICES, Record, Signed},
+    service::ServiceAd,
+};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+
+use super::{
+    durable::{self, DurableError},
+    stream::{FIRST_TIMEOUT, Stream},
+};
+use crate::framed::{self, FramedError};
+
+/// What this node says of itself.
+pub(super) struct Own {
+    key: SigningKey,
+    boots: PathBuf,
+    record: Record,
+}
+
+impl Own {
+    /// Counts this start of the node, for good.
+    pub(super) fn start(home: &Path, key: SigningKey, cert: Cert) -> Result<Self, DurableError> {
+        let boots = home.join("mesh").join("boots");
+        let before = durable::read(&boots)?
+            .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<u32>().ok());
+        let boot = before.unwrap_or(0).saturating_add(1);
+        durable::write(&boots, boot.to_string().as_bytes())?;
+        let record = Record {
+            cert,
+            seq: u64::from(boot) << 32,
+            leaving: false,
+            version: env!("CARGO_PKG_VERSION").into(),
+            addrs: Vec::new(),
+            services: Vec::new(),
+            load: 0,
+        };
+        Ok(Self { key, boots, record })
+    }
+
+    /// The number of the last record.
+    pub(super) fn seq(&self) -> u64 {
+        self.record.seq
+    }
+
+    /// Goes on above a number that others have seen from a life this node has forgotten.
+    pub(super) fn jump(&mut self, seq: u64) -> Result<(), DurableError> {
+        self.record.seq = seq;
+        let boot = (seq >> 32).saturating_add(1);
+        durable::write(&self.boots, boot.to_string().as_bytes())
+    }
+
+    /// Belongs to a realm from now on.
+    pub(super) fn adopt(&mut self, cert: Cert) {
+        self.record.cert = cert;
+    }
+
+    /// Sets what is hosted; whether that changes anything, and whether more than the load.
+    pub(super) fn announce(&mut self, mut services: Vec<ServiceAd>, load: u32) -> (bool, bool) {
+        services.truncate(MAX_SERVICES);
+        let more = services != self.record.services;
+        let changed = more || load != self.record.load;
+        self.record.services = services;
+        self.record.load = load;
+        (changed, more)
+    }
+
+    /// Sets where it can be reached.
+    pub(super) fn set_addrs(&mut self, mut addrs: Vec<String>) -> bool {
+        addrs.truncate(MAX_ADDRS);
+        let changed = addrs != self.record.addrs;
+        self.record.addrs = addrs;
+        changed
+    }
+
+    /// Says good-bye from now on.
+    pub(super) fn leave(&mut self) {
+        self.record.leaving = true;
+        self.record.services.clear();
+    }
+
+    /// Signs the next record.
+    pub(super) fn next(&mut self) -> Result<Signed, FrameError> {
+        self.record.seq += 1;
+        Signed::new(&self.record, &self.key)
+    }
+}
+
+/// Shows records to a peer and ends the stream.
+pub(super) async fn show(mut stream: Stream, records: &[Signed]) -> Result<(), FramedError> {
+    let show = async {
+        for record in records {
+            framed::send(&mut stream.send, record, Bytes::new()).await?;
+        }
+        stream.send.shutdown().await?;
+        // Until the peer has read it all, or there is no use in waiting.
+        let _ = framed::read(&mut stream.recv, 0).await;
+        Ok(())
+    };
+    timeout(FIRST_TIMEOUT, show).await.map_err(late)?
+}
+
+/// Reads the next record that a peer shows; `None` at the end.
+pub(super) async fn read(stream: &mut Stream) -> Result<Option<Signed>, FramedError> {
+    let frame = timeout(FIRST_TIMEOUT, framed::read(&mut stream.recv, 0)).await.map_err(late)??;
+    Ok(frame.map(|frame| frame.header()).transpose()?)
+}
+
+fn late(_: tokio::time::error::Elapsed) -> std::io::Error {
+    std::io::ErrorKind::TimedOut.into()
+}

@@ -1,0 +1,234 @@
+//! Streams: one call, one transfer, whatever carries it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{AsyncRead as _, AsyncWrite as _};
+use rhd_protocol::{
+    frame::{self, FrameError, PREFIX, Prefix},
+    id::NodeId,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+use crate::framed::FramedError;
+
+/// The longest header before a peer has shown what it wants, in bytes.
+const MAX_FIRST: usize = 8 * 1024;
+/// How long a peer may take to say what a stream is for.
+pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What goes first when a link is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// A person may be waiting.
+    #[default]
+    Call,
+    /// State that peers keep in common.
+    Sync,
+    /// Content.
+    Bulk,
+}
+
+impl Priority {
+    fn rank(self) -> i32 {
+        match self {
+            Self::Call => 2,
+            Self::Sync => 1,
+            Self::Bulk => 0,
+        }
+    }
+}
+
+/// A stream to or from a peer that is proved to be a member.
+///
+/// Dropping it ends it on both sides: the peer reads an end of stream, and its writes fail.
+#[derive(Debug)]
+pub struct Stream {
+    /// Who is at the other end.
+    pub peer: NodeId,
+    /// To the peer.
+    pub send: SendHalf,
+    /// From the peer.
+    pub recv: RecvHalf,
+}
+
+/// What a stream keeps alive while it is used.
+pub(super) type Guard = Option<Arc<()>>;
+
+/// The half that writes; dropping it ends the stream in this direction.
+#[derive(Debug)]
+pub struct SendHalf {
+    to: To,
+    /// Counts as a user of the link.
+    _guard: Guard,
+}
+
+#[derive(Debug)]
+enum To {
+    Direct(quinn::SendStream),
+    Relayed(Closing),
+}
+
+/// The half that reads; dropping it tells the peer to stop.
+#[derive(Debug)]
+pub struct RecvHalf {
+    from: From,
+    _guard: Guard,
+}
+
+#[derive(Debug)]
+enum From {
+    Direct(quinn::RecvStream),
+    Relayed(futures::io::ReadHalf<libp2p::Stream>),
+}
+
+impl Stream {
+    pub(super) fn direct(
+        peer: NodeId,
+        (send, recv): (quinn::SendStream, quinn::RecvStream),
+        guard: Guard,
+    ) -> Self {
+        Self {
+            peer,
+            send: SendHalf { to: To::Direct(send), _guard: guard.clone() },
+            recv: RecvHalf { from: From::Direct(recv), _guard: guard },
+        }
+    }
+
+    pub(super) fn relayed(peer: NodeId, stream: libp2p::Stream) -> Self {
+        let (read, write) = futures::AsyncReadExt::split(stream);
+        Self {
+            peer,
+            send: SendHalf { to: To::Relayed(Closing(Some(write))), _guard: None },
+            recv: RecvHalf { from: From::Relayed(read), _guard: None },
+        }
+    }
+
+    /// Sets what this side sends before or after other streams of the link.
+    pub fn set_priority(&self, priority: Priority) {
+        if let To::Direct(send) = &self.send.to {
+            // Fails on a stream that has ended, which has nothing more to send.
+            let _ = send.set_priority(priority.rank());
+        }
+    }
+
+    /// Whether another peer relays it.
+    pub fn is_relayed(&self) -> bool {
+        matches!(self.send.to, To::Relayed(_))
+    }
+}
+
+impl SendHalf {
+    /// Ends the stream at once; what the peer has not read yet may be lost.
+    pub fn reset(self) {
+        self.refuse(0);
+    }
+
+    /// Ends the stream at once, with a reason.
+    pub(super) fn refuse(self, code: u32) {
+        if let To::Direct(mut send) = self.to {
+            let _ = send.reset(code.into());
+        }
+    }
+}
+
+/// Ends the direction when dropped, as quinn's streams do of themselves.
+#[derive(Debug)]
+struct Closing(Option<futures::io::WriteHalf<libp2p::Stream>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let (Some(mut write), Ok(runtime)) =
+            (self.0.take(), tokio::runtime::Handle::try_current())
+        {
+            // Bounded by the circuit's own lifetime.
+            runtime.spawn(async move { futures::AsyncWriteExt::close(&mut write).await });
+        }
+    }
+}
+
+fn ended() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl AsyncWrite for SendHalf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.to {
+            To::Direct(send) => AsyncWrite::poll_write(Pin::new(send), cx, buf),
+            To::Relayed(Closing(Some(write))) => Pin::new(write).poll_write(cx, buf),
+            To::Relayed(_) => Poll::Ready(Err(ended())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.to {
+            To::Direct(send) => AsyncWrite::poll_flush(Pin::new(send), cx),
+            To::Relayed(Closing(Some(write))) => Pin::new(write).poll_flush(cx),
+            To::Relayed(_) => Poll::Ready(Err(ended())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.to {
+            To::Direct(send) => AsyncWrite::poll_shutdown(Pin::new(send), cx),
+            To::Relayed(Closing(Some(write))) => Pin::new(write).poll_close(cx),
+            To::Relayed(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncRead for RecvHalf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.from {
+            From::Direct(recv) => AsyncRead::poll_read(Pin::new(recv), cx, buf),
+            From::Relayed(read) => {
+                let unfilled = buf.initialize_unfilled();
+                let read = std::task::ready!(Pin::new(read).poll_read(cx, unfilled))?;
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+/// Reads a first frame, a small header without a body, within a time.
+pub(super) async fn read_first<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+) -> Result<T, FramedError> {
+    let read = async {
+        let mut prefix = [0; PREFIX];
+        from.read_exact(&mut prefix).await?;
+        let lengths = Prefix::parse(prefix, 0)?;
+        if lengths.header > MAX_FIRST {
+            return Err(FrameError::Header(lengths.header).into());
+        }
+        let mut header = vec![0; lengths.header];
+        from.read_exact(&mut header).await?;
+        Ok(frame::decode(&header)?)
+    };
+    let timeout = |_| io::Error::from(io::ErrorKind::TimedOut);
+    tokio::time::timeout(FIRST_TIMEOUT, read).await.map_err(timeout)?
+}
+
+/// Writes a first frame.
+pub(super) async fn write_first(
+    to: &mut (impl AsyncWrite + Unpin),
+    header: &impl Serialize,
+) -> Result<(), FramedError> {
+    to.write_all(&frame::encode(header, 0)?).await?;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Names: what this node hosts, and which node to go to for a name.
+//!
+//! Presence is how nodes hear of each other's services for now; the replicated naming system takes
+//! the place of [`Naming::hosts`], and nothing else asks presence for names.
+
+mod hosted;
+mod registry;
+
+use std::{path::Path, sync::Arc};
+
+use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
+    id::NodeId,
+    machine::routing::{self, Candidate, Refusal, Wish},
+    name::Name,
+    service::{Service, ServiceAd},
+};
+use tokio::sync::watch;
+
+pub use hosted::Hosted;
+pub use registry::{Registry, RegistryError};
+
+use crate::mesh::{self, Mesh, PeerInfo};
+
+/// Where to send a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// This node hosts it.
+    Here,
+    /// A peer does.
+    Peer(NodeId),
+}
+
+/// Cloneable handle to the names that this node knows.
+#[derive(Clone)]
+pub struct Naming {
+    mesh: Mesh,
+    peers: watch::Receiver<Arc<Vec<PeerInfo>>>,
+    registry: Arc<Registry>,
+    user: Arc<str>,
+}
+
+impl Naming {
+    /// Opens the registry below `home`.
+    pub fn open(home: &Path, mesh: Mesh, user: &str) -> Result<Self, RegistryError> {
+        let registry = Arc::new(Registry::open(home)?);
+        Ok(Self { peers: mesh.peers(), mesh, registry, user: user.into() })
+    }
+
+    /// What this node hosts.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The user whose folder bare names go to.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Checks a name and makes it canonical.
+    pub fn canonical(&self, name: &str) -> Result<String, ErrorInfo> {
+        match Name::parse(name) {
+            Ok(Name::Local(_) | Name::Builtin(_)) => Err(ErrorInfo::new(
+                ErrorKind::BadRequest,
+                format!("{name} names nothing that can be called"),
+            )
+            .hint("use a bare name, @/name or /user/name")),
+            Ok(parsed) => Ok(parsed.canonical(&self.user, &format!("/{}", self.user))),
+            Err(e) => Err(ErrorInfo::new(ErrorKind::BadRequest, e.to_string())),
+        }
+    }
+
+    /// The node that `text` means: `here`, a node's name, its id or the start of one.
+    pub fn node(&self, text: &str) -> Result<Route, ErrorInfo> {
+        let me = self.mesh.me();
+        if text == "here" || text == self.mesh.name() || text == me.to_string() {
+            return Ok(Route::Here);
+        }
+        let peers = self.peers.borrow();
+        if let Some(peer) = peers.iter().find(|p| p.name == text || p.node.to_string() == text) {
+            return Ok(Route::Peer(peer.node));
+        }
+        let mut known: Vec<&str> = peers.iter().map(|p| p.name.as_str()).collect();
+        known.sort_unstable();
+        let hint = if known.is_empty() {
+            "no other node is known: `rhd invite` here, `rhd join TICKET` there".into()
+        } else {
+            format!(
+                "known nodes: here ({}), {}; see `rhd peers`",
+                self.mesh.name(),
+                known.join(", ")
+            )
+        };
+        Err(ErrorInfo::new(ErrorKind::NotFound, format!("no node named {text:?} in this realm"))
+            .hint(hint)
+            .on(&self.mesh.name()))
+    }
+
+    /// The name of a node, for people.
+    pub fn node_name(&self, node: NodeId) -> String {
+        if node == self.mesh.me() {
+            return self.mesh.name();
+        }
+        let peers = self.peers.borrow();
+        peers.iter().find(|p| p.node == node).map_or_else(|| node.short(), |p| p.name.clone())
+    }
+
+    /// Picks the host to call `name` on: `node` if one is given, else the best that hosts it and is
+    /// not among those that could not be reached.
+    pub fn resolve(
+        &self,
+        name: &str,
+        node: Option<&str>,
+        unreachable: &[NodeId],
+    ) -> Result<Route, ErrorInfo> {
+        if let Some(node) = node {
+            return self.node(node);
+        }
+        let wish = Wish { node: None, unreachable: unreachable.to_vec() };
+        match routing::pick(&self.candidates(name), &wish) {
+            Ok(best) if best.here => Ok(Route::Here),
+            Ok(best) => Ok(Route::Peer(best.node)),
+            Err(Refusal::Unreachable { hosts }) => {
+                let hosts: Vec<String> = hosts.iter().map(|h| self.node_name(*h)).collect();
+                Err(ErrorInfo::new(
+                    ErrorKind::PeerLost,
+                    format!("no host of {name} can be reached: {}", hosts.join(", ")),
+                )
+                .hint("nothing ran; see `rhd peers`")
+                .on(&self.mesh.name()))
+            }
+            Err(_) => Err(self.not_found(name)),
+        }
+    }
+
+    /// Every service that is known, with the nodes that host it.
+    pub fn hosts(&self) -> Vec<(NodeId, ServiceAd)> {
+        let mut all: Vec<_> =
+            self.registry.ads().into_iter().map(|ad| (self.mesh.me(), ad)).collect();
+        for peer in self.peers.borrow().iter() {
+            for ad in peer.record.iter().flat_map(|r| &r.services) {
+                all.push((peer.node, ad.clone()));
+            }
+        }
+        all.sort_by(|a, b| (&a.1.name, a.0).cmp(&(&b.1.name, b.0)));
+        all
+    }
+
+    /// A generation above every deployment of `name` that is known.
+    pub fn next_generation(&self, name: &str) -> u64 {
+        let known = self.hosts().into_iter().filter(|(_, ad)| ad.name == name);
+        known.map(|(_, ad)| ad.generation).max().unwrap_or(0) + 1
+    }
+
+    /// The error for a name that nobody hosts, naming what is like it.
+    pub fn not_found(&self, name: &str) -> ErrorInfo {
+        let last = |n: &str| n.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let wanted = last(name);
+        let mut near: Vec<String> = self
+            .hosts()
+            .into_iter()
+            .map(|(_, ad)| ad.name)
+            .filter(|n| last(n).contains(&wanted) || wanted.contains(&last(n)))
+            .take(5)
+            .collect();
+        near.dedup();
+        let hint = if near.is_empty() {
+            "see `rhd ls` for what is hosted; send it with rh.function(f).to(node)".into()
+        } else {
+            format!("did you mean {}?", near.join(" or "))
+        };
+        ErrorInfo::new(ErrorKind::NotFound, format!("no node hosts {name}"))
+            .hint(hint)
+            .on(&self.mesh.name())
+    }
+
+    fn candidates(&self, name: &str) -> Vec<Candidate> {
+        let mut found = Vec::new();
+        if let Some(hosted) = self.registry.get(name) {
+            found.push(Candidate {
+                node: self.mesh.me(),
+                generation: hosted.service.generation,
+                version: hosted.service.version,
+                load: 0,
+                rtt_us: Some(0),
+                linked: true,
+                here: true,
+            });
+        }
+        for peer in self.peers.borrow().iter() {
+            let Some(record) = &peer.record else { continue };
+            found.extend(record.services.iter().filter(|ad| ad.name == name).map(|ad| Candidate {
+                node: peer.node,
+                generation: ad.generation,
+                version: ad.version,
+                load: record.load,
+                rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
+                linked: peer.path != mesh::Route::None,
+                here: false,
+            }));
+        }
+        found
+    }
+}
+
+/// Whether a service is spread to peers: those whose last part starts with a dot are private to the
+/// handle that made them.
+pub fn is_public(service: &Service) -> bool {
+    !service.name.rsplit('/').next().is_some_and(|last| last.starts_with('.'))
+}

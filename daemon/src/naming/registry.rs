@@ -1,0 +1,304 @@
+//! The services of this node: a map in memory, functions and classes also as a file each.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rhd_protocol::{
+    id::Hash,
+    presence::MAX_SERVICES,
+    service::{ServiceAd, ServiceKind},
+};
+use tokio::sync::watch;
+
+use super::{Hosted, is_public};
+
+/// Services that a node holds, the private ones of handles included.
+const MAX_HOSTED: usize = 10_000;
+
+/// Why the registry can't take or give.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The disk says no.
+    #[error("{op} {path}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Too many names.
+    #[error("this node hosts {0} services already, the most it can tell its peers of")]
+    Full(usize),
+    /// Somebody was faster.
+    #[error("{0} exists already")]
+    Exists(String),
+}
+
+/// What this node hosts.
+pub struct Registry {
+    dir: PathBuf,
+    map: Mutex<HashMap<String, Arc<Hosted>>>,
+    ads: watch::Sender<Vec<ServiceAd>>,
+}
+
+impl Registry {
+    /// Reads what was hosted before. A file that can't be read is put aside, not lost.
+    pub fn open(home: &Path) -> Result<Self, RegistryError> {
+        let dir = home.join("services");
+        let io_error = |op, path: &Path| {
+            let path = path.to_owned();
+            move |source| RegistryError::Io { op, path, source }
+        };
+        std::fs::create_dir_all(&dir).map_err(io_error("create", &dir))?;
+        let mut map = HashMap::new();
+        for entry in std::fs::read_dir(&dir).map_err(io_error("list", &dir))? {
+            let path = entry.map_err(io_error("list", &dir))?.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("svc") => {}
+                Some("tmp") => {
+                    let _ = std::fs::remove_file(&path);
+                    continue;
+                }
+                _ => continue,
+            }
+            let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
+            match Hosted::from_bytes(&bytes) {
+                Ok(hosted) => {
+                    map.insert(hosted.service.name.clone(), Arc::new(hosted));
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "service record is damaged; put aside");
+                    let _ = std::fs::rename(&path, path.with_extension("damaged"));
+                }
+            }
+        }
+        let registry = Self { dir, map: Mutex::new(map), ads: watch::channel(Vec::new()).0 };
+        registry.publish(&registry.lock());
+        Ok(registry)
+    }
+
+    /// The service of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Hosted>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// All services, the private ones too.
+    pub fn all(&self) -> Vec<Arc<Hosted>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// What peers may know, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Vec<ServiceAd>> {
+        self.ads.subscribe()
+    }
+
+    /// What peers may know, now.
+    pub fn ads(&self) -> Vec<ServiceAd> {
+        self.ads.borrow().clone()
+    }
+
+    /// Hosts a function or class, in place of an earlier version; its generation is raised above
+    /// that one's. Durable on return. A class that is replaced keeps its instances.
+    pub fn put(&self, mut hosted: Hosted) -> Result<Arc<Hosted>, RegistryError> {
+        let mut map = self.lock();
+        let name = hosted.service.name.clone();
+        match map.get(&name) {
+            Some(old) if old.service.kind == ServiceKind::Instance => {
+                return Err(RegistryError::Exists(name));
+            }
+            Some(old) => {
+                hosted.service.generation =
+                    hosted.service.generation.max(old.service.generation + 1);
+            }
+            None => room_for(&map, &hosted)?,
+        }
+        if let Some(bytes) = hosted.to_bytes() {
+            write_atomically(&self.dir, &self.file(&name), &bytes)?;
+        }
+        let hosted = Arc::new(hosted);
+        map.insert(name, hosted.clone());
+        self.publish(&map);
+        Ok(hosted)
+    }
+
+    /// Hosts a new instance.
+    pub fn put_instance(&self, hosted: Hosted) -> Result<(), RegistryError> {
+        let mut map = self.lock();
+        let name = hosted.service.name.clone();
+        if map.contains_key(&name) {
+            return Err(RegistryError::Exists(name));
+        }
+        room_for(&map, &hosted)?;
+        map.insert(name, Arc::new(hosted));
+        self.publish(&map);
+        Ok(())
+    }
+
+    /// Stops hosting a service; whether there was one.
+    pub fn remove(&self, name: &str) -> Result<bool, RegistryError> {
+        let mut map = self.lock();
+        let Some(hosted) = map.remove(name) else { return Ok(false) };
+        if hosted.unit.is_some() {
+            let path = self.file(name);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(RegistryError::Io { op: "remove", path, source });
+                }
+                _ => {}
+            }
+        }
+        self.publish(&map);
+        Ok(true)
+    }
+
+    /// Forgets the instances that a dead worker process took along; returns their names.
+    pub fn forget_incarnation(&self, env: &str, incarnation: u64) -> Vec<String> {
+        let mut map = self.lock();
+        let gone: Vec<String> = map
+            .values()
+            .filter(|h| h.service.env == env && h.incarnation == Some(incarnation))
+            .map(|h| h.service.name.clone())
+            .collect();
+        for name in &gone {
+            map.remove(name);
+        }
+        if !gone.is_empty() {
+            self.publish(&map);
+        }
+        gone
+    }
+
+    fn publish(&self, map: &HashMap<String, Arc<Hosted>>) {
+        let mut ads: Vec<ServiceAd> = map
+            .values()
+            .filter(|h| is_public(&h.service))
+            .map(|h| ServiceAd::from(&h.service))
+            .collect();
+        ads.sort_by(|a, b| a.name.cmp(&b.name));
+        self.ads.send_replace(ads);
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(Hash::of(name.as_bytes()).to_string()).with_extension("svc")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Hosted>>> {
+        // No code panics while it holds the lock; were it to, the map is still whole.
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn room_for(map: &HashMap<String, Arc<Hosted>>, hosted: &Hosted) -> Result<(), RegistryError> {
+    let public = map.values().filter(|h| is_public(&h.service)).count();
+    if is_public(&hosted.service) && public >= MAX_SERVICES {
+        return Err(RegistryError::Full(public));
+    }
+    if map.len() >= MAX_HOSTED {
+        return Err(RegistryError::Full(map.len()));
+    }
+    Ok(())
+}
+
+fn write_atomically(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
+    let write = || {
+        let temp = path.with_extension("tmp");
+        let mut file = std::fs::File::create(&temp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temp, path)?;
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| RegistryError::Io { op: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rhd_protocol::{env::EnvSpec, service::*, worker::*};
+
+    use super::*;
+    use crate::workers::LoadUnit;
+
+    fn hosted(name: &str) -> Hosted {
+        let version = Hash::of(name.as_bytes());
+        let entry = Entry::Value { python: "3.11".into() };
+        let load = Load { roots: vec![], entry, version };
+        let unit = LoadUnit { service: name.into(), load, body: Bytes::from_static(b"code") };
+        Hosted {
+            service: Service {
+                name: name.into(),
+                kind: ServiceKind::Function,
+                env: "base".into(),
+                version,
+                generation: 1,
+                class: None,
+                interface: Interface::default(),
+            },
+            env: EnvSpec::base(),
+            unit: Some(Arc::new(unit)),
+            incarnation: None,
+        }
+    }
+
+    fn instance(name: &str, incarnation: u64) -> Hosted {
+        let mut h = hosted(name);
+        h.service.kind = ServiceKind::Instance;
+        Hosted { unit: None, incarnation: Some(incarnation), ..h }
+    }
+
+    #[test]
+    fn functions_survive_a_restart_and_instances_do_not() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        registry.put(hosted("/a/f")).unwrap();
+        assert_eq!(registry.put(hosted("/a/f")).unwrap().service.generation, 2);
+        registry.put_instance(instance("/a/x", 7)).unwrap();
+        assert!(matches!(
+            registry.put_instance(instance("/a/x", 7)),
+            Err(RegistryError::Exists(_))
+        ));
+        assert!(matches!(registry.put(hosted("/a/x")), Err(RegistryError::Exists(_))));
+        let again = Registry::open(home.path()).unwrap();
+        assert_eq!(again.ads().len(), 1);
+        assert_eq!(again.get("/a/f").unwrap().unit.as_ref().unwrap().body, "code");
+        assert!(again.remove("/a/f").unwrap());
+        assert!(Registry::open(home.path()).unwrap().ads().is_empty());
+    }
+
+    #[test]
+    fn a_dead_worker_takes_its_instances_along_and_no_others() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        registry.put_instance(instance("/a/x", 7)).unwrap();
+        registry.put_instance(instance("/a/.y", 8)).unwrap();
+        assert_eq!(registry.ads().len(), 1, "private names stay private");
+        assert_eq!(registry.forget_incarnation("base", 7), ["/a/x"]);
+        assert!(registry.get("/a/.y").is_some());
+    }
+
+    #[test]
+    fn a_damaged_record_is_put_aside() {
+        let home = tempfile::tempdir().unwrap();
+        drop(Registry::open(home.path()).unwrap());
+        std::fs::write(home.path().join("services/x.svc"), b"\xc1junk").unwrap();
+        assert!(Registry::open(home.path()).unwrap().ads().is_empty());
+        assert!(home.path().join("services/x.damaged").exists());
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        for i in 0..MAX_SERVICES {
+            registry.put_instance(instance(&format!("/a/{i}"), 1)).unwrap();
+        }
+        assert!(matches!(registry.put(hosted("/a/f")), Err(RegistryError::Full(_))));
+        registry.put_instance(instance("/a/.private", 1)).unwrap();
+    }
+}

@@ -1,0 +1,264 @@
+//! The composition root: the one file that sees every room.
+
+pub mod lock;
+pub mod logging;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rhd_protocol::error::{ErrorInfo, ErrorKind};
+use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api::{Api, Listener, socket_path},
+    blobs::Blobs,
+    calls::Calls,
+    mesh::{Mesh, MeshTasks},
+    naming::Naming,
+    settings,
+    workers::{Workers, WorkersTasks},
+};
+
+/// How often code that nothing needs is removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// The node's own settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What the node is called; none: the host's name.
+    pub name: Option<String>,
+    /// Whose folder bare names go to; none: the user who runs the daemon.
+    pub user: Option<String>,
+    /// Seconds that running calls get to end when the node stops.
+    pub grace: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { name: None, user: None, grace: 10 }
+    }
+}
+
+/// How to run a node.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its state directory.
+    pub home: PathBuf,
+    /// Settings from the command line, as `section.key=value`.
+    pub set: Vec<String>,
+}
+
+/// Runs a node until SIGTERM, SIGINT or a client's request, and returns the calls that had to be
+/// aborted. `ready` is called once the socket answers.
+pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<String>, ErrorInfo> {
+    let started = Instant::now();
+    let home = prepare_home(&options.home)?;
+    let _lock = lock::Lock::take(&home)?;
+    let settings = settings::load(&home, &options.set, std::env::vars()).map_err(|e| {
+        ErrorInfo::new(ErrorKind::BadRequest, e.to_string())
+            .hint("correct it, or take it out to use the default")
+    })?;
+    let _log = logging::start(&home, &settings.log).map_err(failed("open the log"))?;
+    let name = settings.node.name.clone().unwrap_or_else(host_name);
+    let user = settings.node.user.clone().unwrap_or_else(user_name);
+    let stop = CancellationToken::new();
+    watch_signals(&stop).map_err(failed("watch for signals"))?;
+
+    let (mesh, mesh_tasks) =
+        Mesh::start(&home, &name, settings.mesh).await.map_err(failed("start the mesh"))?;
+    let (workers, worker_tasks) = Workers::start(&home, &mesh.name(), settings.workers)
+        .await
+        .map_err(failed("start the workers' room"))?;
+    let blobs = Blobs::open(&home, settings.blobs).map_err(failed("open the blobs"))?;
+    let naming = Naming::open(&home, mesh.clone(), &user).map_err(failed("open the registry"))?;
+    let closing = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let calls = Calls::new(
+        naming.clone(),
+        workers.clone(),
+        mesh.clone(),
+        blobs.clone(),
+        closing.clone(),
+        tasks.clone(),
+    );
+    calls.serve();
+    announce(&mesh, &naming, &workers);
+    prune(&naming, &blobs);
+    let requests = TaskTracker::new();
+    let api = Arc::new(Api {
+        calls,
+        mesh: mesh.clone(),
+        naming,
+        workers,
+        home: home.to_string_lossy().into_owned(),
+        started,
+        stop: stop.clone(),
+        requests: requests.clone(),
+    });
+    let socket = socket_path(&home);
+    let listener = Listener::bind(&socket).map_err(failed("open the socket"))?;
+    let closed = CancellationToken::new();
+    let serving = tokio::spawn(api.serve(listener, closed.clone()));
+    tracing::info!(name = mesh.name(), id = %mesh.me(), ms = started.elapsed().as_millis() as u64, "ready");
+    ready(&socket);
+
+    stop.cancelled().await;
+    let node = Draining { closing, closed, tasks, requests, worker_tasks, mesh_tasks };
+    let aborted = node.drain(Duration::from_secs(settings.node.grace)).await;
+    let _ = serving.await;
+    let _ = std::fs::remove_file(&socket);
+    tracing::info!(aborted = aborted.len(), "stopped");
+    Ok(aborted)
+}
+
+/// What is left to end, in the order in which it ends.
+#[must_use = "dropping aborts; call drain()"]
+struct Draining {
+    closing: CancellationToken,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+    requests: TaskTracker,
+    worker_tasks: WorkersTasks,
+    mesh_tasks: MeshTasks,
+}
+
+impl Draining {
+    /// Takes nothing new, waits for what runs, then ends it; returns what had to be aborted.
+    async fn drain(self, grace: Duration) -> Vec<String> {
+        tracing::info!(grace = grace.as_secs(), "draining");
+        self.closing.cancel();
+        self.tasks.close();
+        self.requests.close();
+        // Workers end first: their calls' last replies still pass through the tasks below.
+        let quiet = async {
+            self.tasks.wait().await;
+            self.requests.wait().await;
+        };
+        let (mut aborted, waited) = tokio::join!(
+            self.worker_tasks.shutdown(grace),
+            tokio::time::timeout(grace + Duration::from_secs(1), quiet)
+        );
+        if waited.is_err() {
+            let count = self.tasks.len() + self.requests.len();
+            if aborted.is_empty() {
+                aborted.push(format!("{count} requests that wait for other nodes"));
+            }
+        }
+        for call in &aborted {
+            tracing::warn!(call, "aborted at shutdown");
+        }
+        self.mesh_tasks.shutdown().await;
+        self.closed.cancel();
+        aborted
+    }
+}
+
+/// Tells peers what is hosted here as it changes, and how loaded the node is, at most once a second.
+fn announce(mesh: &Mesh, naming: &Naming, workers: &Workers) {
+    let mesh = mesh.clone();
+    let (mut ads, mut load) = (naming.registry().watch(), workers.load());
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            mesh.announce(ads.borrow_and_update().clone(), *load.borrow_and_update());
+            tokio::select! {
+                changed = ads.changed() => if changed.is_err() { return },
+                changed = async {
+                    tick.tick().await;
+                    load.changed().await
+                } => if changed.is_err() { return },
+            }
+        }
+    });
+}
+
+/// Removes versions of code that nothing needs any more, now and then.
+fn prune(naming: &Naming, blobs: &Blobs) {
+    let (naming, blobs) = (naming.clone(), blobs.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PRUNE_EVERY).await;
+            let hosted = naming.registry().all();
+            let roots = hosted.iter().flat_map(|h| h.unit.iter().flat_map(|u| &u.load.roots));
+            let in_use = roots.map(|root| PathBuf::from(&root.dir)).collect();
+            match blobs.prune(in_use).await {
+                Ok(pruned) => tracing::debug!(?pruned, "pruned code"),
+                Err(error) => tracing::warn!(%error, "code could not be pruned"),
+            }
+        }
+    });
+}
+
+fn prepare_home(home: &Path) -> Result<PathBuf, ErrorInfo> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let make = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home)?;
+        let mode = std::fs::metadata(home)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            // Whatever made it before us: the keys in it are nobody else's to read.
+            std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700))?;
+        }
+        home.canonicalize()
+    };
+    make().map_err(|e| {
+        ErrorInfo::new(ErrorKind::BadRequest, format!("home {} can't be used: {e}", home.display()))
+            .hint("choose another with --home DIR or RHD_HOME")
+    })
+}
+
+fn watch_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, stop) = (signal(kind)?, stop.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(())
+}
+
+fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> ErrorInfo {
+    move |error| {
+        let mut text = format!("{what}: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        ErrorInfo::new(ErrorKind::Internal, text).hint("`rhd doctor` says what is amiss")
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    let short = name.split('.').next().unwrap_or_default();
+    let plain: String = short
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        .take(rhd_protocol::membership::MAX_NODE_NAME)
+        .collect();
+    if rhd_protocol::membership::is_node_name(&plain) { plain } else { "node".into() }
+}
+
+fn user_name() -> String {
+    let plain = |name: String| {
+        name.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect::<String>()
+    };
+    ["USER", "LOGNAME"]
+        .iter()
+        .filter_map(|var| std::env::var(var).ok())
+        .map(plain)
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| {
+            let uid = rustix::process::geteuid();
+            if uid.is_root() { "root".into() } else { format!("u{}", uid.as_raw()) }
+        })
+}

@@ -1,0 +1,137 @@
+//! What every decoder must hold for any bytes. Each function is the body of a fuzz target; the
+//! property tests in `protocol/tests/decoders.rs` run the same functions on stable.
+//!
+//! `cargo +nightly fuzz run wire` in `protocol/` fuzzes one. None may panic, hang or allocate from a
+//! length that it has not checked.
+
+use std::fmt::Debug;
+
+use rhd_protocol::{
+    api, call, env, error, frame, id, membership, name, presence, service, ticket, wire, worker,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Decodes; what decodes must survive being written and read again.
+fn round_trip<T: DeserializeOwned + Serialize + PartialEq + Debug>(data: &[u8]) -> Option<T> {
+    let value: T = frame::decode(data).ok()?;
+    let bytes = frame::to_vec(&value).expect("what was read can be written");
+    let again: T = frame::decode(&bytes).expect("what was written can be read");
+    assert_eq!(value, again);
+    Some(value)
+}
+
+/// Lengths of a frame, and a header behind them.
+pub fn frame(data: &[u8]) {
+    let Some((prefix, rest)) = data.split_first_chunk() else { return };
+    let Ok(lengths) = frame::Prefix::parse(*prefix, frame::MAX_BODY) else { return };
+    assert!(lengths.header > 0 && lengths.header <= frame::MAX_HEADER);
+    assert!(lengths.body <= frame::MAX_BODY);
+    if let Some(header) = rest.get(..lengths.header) {
+        call(header);
+    }
+}
+
+/// What a client sends and is told.
+pub fn client(data: &[u8]) {
+    let request = round_trip::<api::Request>(data);
+    let any = frame::decode::<api::AnyRequest>(data);
+    if let (Some(request), Ok(any)) = (request, any) {
+        // Whoever reads only the version must not take it for an older one.
+        assert!(any.version() >= request.version());
+    }
+    round_trip::<api::Status>(data);
+    round_trip::<Vec<api::Peer>>(data);
+    round_trip::<api::Deployed>(data);
+    round_trip::<api::Invited>(data);
+    round_trip::<Vec<api::Listed>>(data);
+    round_trip::<api::Described>(data);
+    round_trip::<Vec<api::EnvInfo>>(data);
+    round_trip::<api::PythonPath>(data);
+}
+
+/// Calls and replies.
+pub fn call(data: &[u8]) {
+    round_trip::<call::Call>(data);
+    if let Some(reply) = round_trip::<call::Reply>(data) {
+        let _ = (reply.is_final(), reply.id());
+    }
+    round_trip::<error::ErrorInfo>(data);
+}
+
+/// What a worker sends and is told.
+pub fn worker(data: &[u8]) {
+    round_trip::<worker::Hello>(data);
+    round_trip::<worker::Control>(data);
+    round_trip::<worker::Load>(data);
+    round_trip::<worker::Loaded>(data);
+    round_trip::<service::Service>(data);
+}
+
+/// What nodes send on streams.
+pub fn wire(data: &[u8]) {
+    round_trip::<wire::Open>(data);
+    round_trip::<wire::Deploy>(data);
+    round_trip::<wire::Deployment>(data);
+    round_trip::<wire::Want>(data);
+    round_trip::<Vec<id::Hash>>(data);
+    if let Some(manifest) = round_trip::<wire::Manifest>(data) {
+        let _ = manifest.hash();
+        if manifest.is_safe() {
+            manifest.files.keys().for_each(|path| assert!(!path.split('/').any(|c| c == "..")));
+        }
+    }
+    if let Some(spec) = round_trip::<env::EnvSpec>(data) {
+        let _ = (spec.build_hash(), spec.key(), spec.is_bare());
+    }
+}
+
+/// What proves who somebody is, and what they say of themselves.
+pub fn membership(data: &[u8]) {
+    if let Ok(cert) = membership::Cert::from_bytes(data) {
+        let _ = cert.verify(cert.body.realm);
+    }
+    if let Some(signed) = round_trip::<presence::Signed>(data) {
+        let _ = signed.open();
+    }
+    round_trip::<presence::Record>(data);
+    round_trip::<ticket::JoinRequest>(data);
+    round_trip::<ticket::JoinReply>(data);
+    round_trip::<ticket::Ticket>(data);
+}
+
+/// Everything that people type: names, ids, tickets.
+pub fn text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(name) = name::Name::parse(&text) {
+        assert_eq!(name::Name::parse(&name.to_string()).as_ref(), Ok(&name));
+        let full = name.canonical("ann", "/ann");
+        if full.chars().count() <= name::MAX_NAME {
+            assert!(name::Name::parse(&full).is_ok(), "{full}");
+        }
+    }
+    if let Ok(hash) = text.parse::<id::Hash>() {
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+    }
+    if let Ok(ticket) = text.parse::<ticket::Ticket>() {
+        assert_eq!(ticket.to_string().parse(), Ok(ticket));
+    }
+    let _ = membership::is_node_name(&text);
+    let _ = wire::safe_path(&text);
+    if wire::link_stays_inside("a/b", &text) {
+        assert!(!text.starts_with('/'));
+    }
+}
+
+/// The body of a fuzz target.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const ALL: [(&str, Target); 7] = [
+    ("frame", frame),
+    ("client", client),
+    ("call", call),
+    ("worker", worker),
+    ("wire", wire),
+    ("membership", membership),
+    ("text", text),
+];

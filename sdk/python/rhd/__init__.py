@@ -1,0 +1,59 @@
+"""rhd: Python functions and classes on any node of your own mesh.
+
+    import rhd as rh
+
+    def square(x):
+        return x * x
+
+    rh.function(square).to("gpu-box")(7)
+"""
+
+from .cluster import Cluster, cluster, here
+from .config import VERSION
+from .env import Env, env
+from .errors import (
+    Cancelled,
+    Conflict,
+    DaemonUnavailable,
+    EnvError,
+    NotFound,
+    PeerLost,
+    PermissionDenied,
+    QueueFull,
+    RemoteError,
+    RhdError,
+    Timeout,
+    VersionMismatch,
+)
+from .function import function
+from .module import Module, module
+from .names import exists, load, ls
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VERSION",
+    "Cancelled",
+    "Cluster",
+    "Conflict",
+    "DaemonUnavailable",
+    "Env",
+    "EnvError",
+    "Module",
+    "NotFound",
+    "PeerLost",
+    "PermissionDenied",
+    "QueueFull",
+    "RemoteError",
+    "RhdError",
+    "Timeout",
+    "VersionMismatch",
+    "cluster",
+    "env",
+    "exists",
+    "function",
+    "here",
+    "load",
+    "ls",
+    "module",
+]

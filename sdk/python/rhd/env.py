@@ -1,0 +1,118 @@
+"""Envs: what code needs around it on the node where it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .faults import fault
+
+
+class Env:
+    """Interpreter, packages, setup commands and environment variables of a worker."""
+
+    def __init__(
+        self,
+        reqs: Iterable[str] = (),
+        name: str | None = None,
+        python: str | None = None,
+        conda_env: str | None = None,
+        setup_cmds: Iterable[str] = (),
+        env_vars: Mapping[str, str] | str | None = None,
+        working_dir: str | None = "./",
+        workers: int = 1,
+    ) -> None:
+        if isinstance(reqs, str) or isinstance(setup_cmds, str):
+            raise TypeError("reqs and setup_cmds are lists of strings")
+        if workers < 1:
+            raise ValueError("workers is the number of worker processes, 1 or more")
+        self.name = name or ""
+        self.reqs = [str(r) for r in reqs]
+        self.python = str(python) if python is not None else None
+        self.conda_env = conda_env
+        self.setup_cmds = list(setup_cmds)
+        self.env_vars = read_vars(env_vars) if isinstance(env_vars, str) else dict(env_vars or {})
+        # "./" is what is sent anyway: the project that the code is in.
+        self.working_dir = None if working_dir in (None, ".", "./") else os.fspath(working_dir)
+        self.workers = workers
+        self.info: dict[str, Any] = {}
+
+    def wire(self) -> dict[str, Any]:
+        """As the daemon reads it (`env::EnvSpec`)."""
+        return {
+            "name": self.name,
+            "python": self.python,
+            "conda_env": self.conda_env,
+            "reqs": self.reqs,
+            "setup_cmds": self.setup_cmds,
+            "env_vars": {str(k): str(v) for k, v in self.env_vars.items()},
+            "workers": self.workers if self.workers > 1 else None,
+        }
+
+    def to(self, cluster: Any = None) -> Env:
+        """Builds it on a node and starts its worker, so that a first call finds it ready."""
+        from .cluster import node_of
+        from .daemon import daemon
+
+        node = node_of(cluster)
+        self.info = daemon().request("env_build", timeout=None, node=node, env=self.wire())
+        return self
+
+    def __repr__(self) -> str:
+        shown = {"name": self.name, "python": self.python, "reqs": self.reqs}
+        return f"rh.env({', '.join(f'{k}={v!r}' for k, v in shown.items() if v)})"
+
+
+env = Env
+"""`rh.env(…)`, as it is typed."""
+
+
+def as_env(given: Any, node: str | None = None) -> Env:
+    """An env from what `env=` takes: an env, a list of requirements, a name, or nothing."""
+    if isinstance(given, Env):
+        return given
+    if given is None:
+        return Env()
+    if isinstance(given, str):
+        return named(given, node)
+    if isinstance(given, (list, tuple)):
+        return Env(reqs=given)
+    raise TypeError(f"env= takes rh.env(…), a list of requirements or a name, not {given!r}")
+
+
+def named(name: str, node: str | None) -> Env:
+    """The env that a node knows by this name."""
+    from .daemon import daemon
+
+    if name in ("base", "base_env"):
+        return Env()
+    known = {str(e["key"]): e["spec"] for e in daemon().request("envs", node=node)}
+    if name not in known:
+        raise fault(
+            "not_found",
+            f"no env {name!r} on {node or 'this node'}",
+            hint=f'name what is in it: rh.env(name="{name}", reqs=[…])',
+        )
+    spec = known[name]
+    return Env(**{**spec, "workers": spec.get("workers") or 1})
+
+
+def read_vars(path: str) -> dict[str, str]:
+    """The variables of a `.env` file: `KEY=value` lines, `export` and quotes allowed."""
+    found: dict[str, str] = {}
+    with open(os.path.expanduser(path), encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.strip().removeprefix("export ").strip()
+            if not text or text.startswith("#"):
+                continue
+            key, equals, value = text.partition("=")
+            if not equals or not key.strip():
+                raise ValueError(f"{path}:{number}: not KEY=value")
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                value = value[1:-1]
+            else:
+                value = value.partition(" #")[0].rstrip()
+            found[key.strip()] = value
+    return found

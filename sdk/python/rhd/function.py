@@ -1,0 +1,245 @@
+"""Functions that run on other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import project
+from .callables import Mapped, RemoteCallable
+from .cluster import Cluster, node_of
+from .daemon import daemon
+from .deploy import Deployment
+from .env import as_env
+from .errors import NotFound
+from .parallel import Batch
+from .remote import Target
+
+
+def function(fn: Callable[..., Any] | None = None, name: str | None = None) -> Any:
+    """Makes a function one that can be sent to a cluster; also a decorator.
+
+    Until `.to(cluster)` it runs here, as it did.
+    """
+    if fn is None:
+        return lambda fn: Function(fn, name)
+    return fn if isinstance(fn, Function) and name is None else Function(project.unwrap(fn), name)
+
+
+class Function:
+    """A function of this process that can be sent to a cluster."""
+
+    def __init__(self, fn: Callable[..., Any], name: str | None = None) -> None:
+        if not callable(fn) or isinstance(fn, type):
+            raise TypeError(f"rh.function takes a function; for {fn!r} see rh.module")
+        functools.update_wrapper(self, fn)
+        self.__rhd_wrapped__ = fn
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__rhd_wrapped__(*args, **kwargs)
+
+    def to(self, cluster: Any = None, env: Any = None) -> Any:
+        """Puts it on a cluster, in an env, and returns the function there.
+
+        With a list of clusters every call goes to the one with the fewest calls under way.
+        """
+        if isinstance(cluster, (list, tuple)):
+            if not cluster:
+                raise ValueError("a list of clusters needs at least one")
+            return Spread([self.to(one, env) for one in cluster])
+        node = node_of(cluster)
+        fn = self.__rhd_wrapped__
+        return RemoteFunction(Deployment(daemon(), fn, self.name, node, as_env(env, node)))
+
+    def signature(self) -> str:
+        """`(a, b=2)`, for people."""
+        return str(inspect.signature(self.__rhd_wrapped__))
+
+    def __repr__(self) -> str:
+        return f"rh.function({getattr(self, '__qualname__', self.__rhd_wrapped__)!s})"
+
+    def __reduce__(self) -> Any:
+        module = project.home_of(self)
+        if module is not None:
+            return project.lookup, (module, self.__rhd_wrapped__.__qualname__)
+        return Function, (self.__rhd_wrapped__, self.name)
+
+
+class RemoteFunction(RemoteCallable):
+    """A function on a node. Copies of it, pickled, reach the same function from anywhere."""
+
+    _extra: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, deployment: Deployment) -> None:
+        info = deployment.info
+        self._deployment: Deployment | None = deployment
+        self._target = Target(
+            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+        )
+        self._learn(info["interface"])
+
+    @classmethod
+    def _known(
+        cls, name: str, node: str | None, node_id: str | None, interface: dict[str, Any]
+    ) -> RemoteFunction:
+        self = cls.__new__(cls)
+        self._deployment = None
+        self._target = Target(daemon(), name, node, node_id)
+        self._learn(interface)
+        return self
+
+    def _learn(self, interface: dict[str, Any]) -> None:
+        self._interface = interface
+        self._flavor = interface.get("flavor", "plain")
+        self.__doc__ = interface.get("doc") or None
+
+    @property
+    def name(self) -> str:
+        """Its name, the same everywhere in the realm."""
+        return self._target.service
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The node that it is on; none when any that hosts it may answer."""
+        return Cluster(self._target.node) if self._target.node else None
+
+    def signature(self) -> str:
+        """`(a, b=2)`, for people."""
+        return str(self._interface.get("signature", ""))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._flavor == "coroutine":
+            return self.async_call(*args, **kwargs)
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            self._renew(deployment)
+        return super().__call__(*args, **kwargs)
+
+    def _sync(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
+    ) -> Any:
+        try:
+            return super()._sync(args, kwargs, batch)
+        except NotFound as e:
+            if not self._came_off(e):
+                raise
+            return super()._sync(args, kwargs, batch)
+
+    async def async_call(self, *args: Any, **kwargs: Any) -> Any:
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            await asyncio.get_running_loop().run_in_executor(None, self._renew, deployment)
+        try:
+            return await super().async_call(*args, **kwargs)
+        except NotFound as e:
+            loop = asyncio.get_running_loop()
+            if not await loop.run_in_executor(None, self._came_off, e):
+                raise
+            return await super().async_call(*args, **kwargs)
+
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            self._renew(deployment)
+        return super()._once(args, batch)
+
+    def _renew(self, deployment: Deployment) -> None:
+        deployment.renew()
+        self._learn(deployment.info["interface"])
+
+    def _came_off(self, error: NotFound) -> bool:
+        """Whether the node forgot the function (it was started anew, say) and has it again.
+        What was not found has not run, so nothing runs twice."""
+        if self._deployment is None or error.__cause__ is not None:
+            return False
+        self._deployment.put()
+        return True
+
+    def __repr__(self) -> str:
+        return f"<function {self.name} on {self._target.node or 'any node'}>"
+
+    def __reduce__(self) -> Any:
+        t = self._target
+        known = (t.service, t.node, t.node_id, self._interface)
+        return _restored, (known, t.options)
+
+
+def _restored(known: tuple[Any, ...], options: Any) -> RemoteFunction:
+    fn = RemoteFunction._known(*known)
+    fn._target = fn._target.with_options(options)
+    return fn
+
+
+class Spread(Mapped):
+    """A function on several nodes."""
+
+    def __init__(self, functions: Sequence[RemoteFunction]) -> None:
+        self._functions = list(functions)
+        self._busy = [0] * len(self._functions)
+        self._lock = threading.Lock()
+        self._next = 0
+        self._width = len(self._functions)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        first = self._functions[0]
+        if first.is_async or first._flavor == "generator":
+            index = self._take()
+            self._give(index)
+            return self._functions[index](*args, **kwargs)
+        index = self._take()
+        try:
+            return self._functions[index](*args, **kwargs)
+        finally:
+            self._give(index)
+
+    async def async_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls it without blocking the running loop."""
+        index = self._take()
+        try:
+            return await self._functions[index].async_call(*args, **kwargs)
+        finally:
+            self._give(index)
+
+    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
+        index = self._take()
+        try:
+            return self._functions[index]._once(args, batch)
+        finally:
+            self._give(index)
+
+    def _take(self) -> int:
+        with self._lock:
+            count = len(self._busy)
+            order = [(self._next + step) % count for step in range(count)]
+            index = min(order, key=self._busy.__getitem__)
+            self._busy[index] += 1
+            self._next = (index + 1) % count
+            return index
+
+    def _give(self, index: int) -> None:
+        with self._lock:
+            self._busy[index] -= 1
+
+    @property
+    def clusters(self) -> list[Cluster | None]:
+        """The nodes that it is on."""
+        return [fn.cluster for fn in self._functions]
+
+    def signature(self) -> str:
+        """`(a, b=2)`, for people."""
+        return self._functions[0].signature()
+
+    def options(self, **changes: Any) -> Spread:
+        """The same, called in another way; see `RemoteCallable.options`."""
+        return Spread([fn.options(**changes) for fn in self._functions])
+
+    def __repr__(self) -> str:
+        return f"<{self._functions[0].name} on {len(self._functions)} nodes>"
+
+    def __reduce__(self) -> Any:
+        return Spread, (self._functions,)

@@ -1,0 +1,132 @@
+//! Requests that the daemon answers itself.
+
+use std::time::Duration;
+
+use rhd_protocol::{
+    VERSION,
+    api::{Described, EnvInfo, Invited, Listed, Peer, PythonPath, Request, Status},
+    call::Reply,
+    env::EnvSpec,
+    error::{ErrorInfo, ErrorKind},
+    frame,
+    membership::Role,
+};
+use serde::de::DeserializeOwned;
+
+use crate::Client;
+
+/// What the daemon knows without asking anybody is answered in this time.
+const QUICK: Duration = Duration::from_secs(20);
+
+impl Client {
+    /// How the node is.
+    pub async fn status(&self) -> Result<Status, ErrorInfo> {
+        self.quick(&Request::Status { v: VERSION }).await
+    }
+
+    /// The nodes of the realm.
+    pub async fn peers(&self) -> Result<Vec<Peer>, ErrorInfo> {
+        self.quick(&Request::Peers { v: VERSION }).await
+    }
+
+    /// Makes a ticket that `uses` nodes may join by within `expires`.
+    pub async fn invite(
+        &self,
+        role: Role,
+        uses: u32,
+        expires: Duration,
+    ) -> Result<Invited, ErrorInfo> {
+        let expires = expires.as_secs();
+        self.quick(&Request::Invite { v: VERSION, role, uses, expires }).await
+    }
+
+    /// Joins the realm of a ticket.
+    pub async fn join(&self, ticket: &str, name: Option<&str>) -> Result<Status, ErrorInfo> {
+        let (ticket, name) = (ticket.to_owned(), name.map(str::to_owned));
+        self.ask(&Request::Join { v: VERSION, ticket, name }, |_| ()).await
+    }
+
+    /// The services that are known, below `prefix` where given.
+    pub async fn services(&self, prefix: Option<&str>) -> Result<Vec<Listed>, ErrorInfo> {
+        self.quick(&Request::Services { v: VERSION, prefix: prefix.map(str::to_owned) }).await
+    }
+
+    /// One service, as its host (or `node`) knows it.
+    pub async fn describe(&self, name: &str, node: Option<&str>) -> Result<Described, ErrorInfo> {
+        let (name, node) = (name.to_owned(), node.map(str::to_owned));
+        self.ask(&Request::Describe { v: VERSION, name, node }, |_| ()).await
+    }
+
+    /// Takes a service off `node`, or off every node that hosts it.
+    pub async fn remove(&self, name: &str, node: Option<&str>) -> Result<(), ErrorInfo> {
+        let (name, node) = (name.to_owned(), node.map(str::to_owned));
+        self.ask(&Request::Remove { v: VERSION, name, node }, |_| ()).await
+    }
+
+    /// The envs of `node`, or of this one.
+    pub async fn envs(&self, node: Option<&str>) -> Result<Vec<EnvInfo>, ErrorInfo> {
+        self.ask(&Request::Envs { v: VERSION, node: node.map(str::to_owned) }, |_| ()).await
+    }
+
+    /// Builds an env and starts its worker; `progress` takes each line of what is being done.
+    pub async fn env_build(
+        &self,
+        env: EnvSpec,
+        node: Option<&str>,
+        progress: impl FnMut(&str),
+    ) -> Result<EnvInfo, ErrorInfo> {
+        let node = node.map(str::to_owned);
+        self.ask(&Request::EnvBuild { v: VERSION, node, env }, progress).await
+    }
+
+    /// Stops an env's worker and removes what was built.
+    pub async fn env_remove(&self, key: &str, node: Option<&str>) -> Result<(), ErrorInfo> {
+        let (key, node) = (key.to_owned(), node.map(str::to_owned));
+        self.ask(&Request::EnvRemove { v: VERSION, node, key }, |_| ()).await
+    }
+
+    /// What a Python needs to import the daemon's own SDK.
+    pub async fn python(&self) -> Result<PythonPath, ErrorInfo> {
+        self.quick(&Request::Python { v: VERSION }).await
+    }
+
+    /// Ends the daemon after its running calls.
+    pub async fn shutdown(&self) -> Result<(), ErrorInfo> {
+        self.ask(&Request::Shutdown { v: VERSION }, |_| ()).await
+    }
+
+    async fn quick<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ErrorInfo> {
+        tokio::time::timeout(QUICK, self.ask(request, |_| ())).await.unwrap_or_else(|_| {
+            Err(ErrorInfo::new(
+                ErrorKind::Timeout,
+                format!("the daemon did not answer within {} s", QUICK.as_secs()),
+            )
+            .hint("see why: rhd doctor"))
+        })
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        mut progress: impl FnMut(&str),
+    ) -> Result<T, ErrorInfo> {
+        let mut replies = self.request(request, &[]).await?;
+        while let Some((reply, body)) = replies.next().await? {
+            match reply {
+                Reply::Done { .. } => return frame::decode(&body).map_err(not_understood),
+                Reply::Fail { error, .. } => return Err(error),
+                Reply::Progress { text } => progress(&text),
+                Reply::Log { .. } | Reply::Item { .. } => {}
+            }
+        }
+        Err(not_understood("it has no end"))
+    }
+}
+
+pub(crate) fn not_understood(source: impl std::fmt::Display) -> ErrorInfo {
+    ErrorInfo::new(
+        ErrorKind::VersionMismatch,
+        format!("the daemon's answer is not understood: {source}"),
+    )
+    .hint("client and daemon differ; restart the daemon: rhd down, rhd up --detach")
+}

@@ -1,0 +1,150 @@
+//! What the command line promises: streams, exit codes, JSON, completions.
+
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+};
+
+use rhd_tests::{Node, binary, command, rhd};
+
+#[test]
+fn without_a_daemon_every_verb_that_needs_one_ends_with_3_and_says_how_to_start_it() {
+    let setup = Node::prepare("none");
+    let home = setup.home().to_str().unwrap();
+    for args in [
+        &["status"][..],
+        &["down"],
+        &["peers"],
+        &["invite"],
+        &["ls"],
+        &["show", "f"],
+        &["rm", "f"],
+        &["call", "f", "1"],
+        &["env", "ls"],
+        &["env", "build", "six"],
+        &["env", "rm", "x"],
+        &["python", "-c", "pass"],
+    ] {
+        let said = rhd(&[&["--home", home], args].concat(), "").fails(3);
+        assert!(said.starts_with("error: ") && said.contains("hint: "), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for args in [
+        &["nonsense"][..],
+        &[],
+        &["invite", "--uses", "0"],
+        &["invite", "--expires", "tomorrow"],
+        &["invite", "--role", "king"],
+        &["join"],
+        &["join", "hello"],
+        &["env", "build", "--var", "x"],
+        &["completions", "tcsh"],
+        &["up", "--detach", "--port", "70000"],
+    ] {
+        rhd(args, "").fails(2);
+    }
+    assert!(rhd(&["--help"], "").ok().contains("Usage: rhd"));
+    assert!(rhd(&["--version"], "").ok().starts_with("rhd "));
+}
+
+#[test]
+fn listings_have_the_same_shape_as_json() {
+    let node = Node::start("shapes");
+    let status = node.rhd(&["status", "--json"]).json();
+    for key in ["name", "id", "realm", "role", "user", "version", "pid", "home", "listen", "rss"] {
+        assert!(!status[key].is_null(), "{key}: {status}");
+    }
+    assert_eq!(status["pid"], node.pid());
+    assert_eq!(status["founder"], true);
+    let peers = node.rhd(&["peers", "--json"]).json();
+    let me = &peers.as_array().unwrap()[0];
+    assert_eq!((&me["name"], &me["path"]), (&"shapes".into(), &"here".into()));
+    assert_eq!(node.rhd(&["ls", "--json"]).json().as_array().unwrap().len(), 0);
+    assert!(node.rhd(&["env", "ls", "--json"]).json().is_array());
+    let doctor = node.rhd(&["doctor", "--json"]).json();
+    for finding in doctor.as_array().unwrap() {
+        assert!(finding["check"].is_string() && finding["verdict"] != "fail", "{finding}");
+    }
+
+    let table = node.rhd(&["peers"]).ok();
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("NAME") && lines[1].starts_with("shapes"), "{table}");
+    assert_eq!(lines[0].find("ROLE"), lines[1].find("member"), "{table}");
+}
+
+#[test]
+fn what_is_not_there_ends_with_5() {
+    let node = Node::start("empty");
+    for args in [&["show", "nothing"][..], &["call", "nothing.at.all", "1"], &["rm", "nothing"]] {
+        let said = node.rhd(args).fails(5);
+        assert!(said.contains("nothing"), "{said}");
+    }
+    let said = node.rhd(&["env", "ls", "--node", "nobody"]).fails(5);
+    assert!(said.contains("nobody") && said.contains("hint: "), "{said}");
+}
+
+#[test]
+fn doctor_fails_where_nothing_can_work() {
+    let setup = Node::prepare("sick");
+    let home = setup.home().to_str().unwrap();
+    let mut command = Command::new(binary());
+    command.args(["--home", home, "doctor"]).env("PATH", "").env_remove("RHD_WORKERS_PYTHON");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAIL  python") && said.contains("install Python"), "{said}");
+}
+
+#[test]
+fn completions_exist_for_every_shell_and_name_every_verb() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = rhd(&["completions", shell], "").ok();
+        for verb in ["invite", "doctor", "completions"] {
+            assert!(script.contains(verb), "{shell} lacks {verb}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut command = Command::new(binary());
+    command.args(["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn python_imports_the_daemons_own_sdk_and_passes_its_exit_code_on() {
+    let node = Node::start("py");
+    let script = "import rhd, os, sys\n\
+        print(os.environ['RHD_HOME'], sys.argv[1:])\n\
+        sys.exit(7)";
+    let ended = node.rhd(&["python", "-c", script, "--flag", "x"]);
+    assert_eq!(ended.code, 7, "{ended:?}");
+    assert_eq!(ended.stdout, format!("{} ['--flag', 'x']\n", node.home().display()));
+}
+
+#[test]
+fn python_starts_a_daemon_where_none_runs_and_two_at_once_share_it() {
+    let setup = Node::prepare("auto");
+    let home = setup.home().to_str().unwrap();
+    let python = |code: &str| {
+        let mut command = command();
+        command.args(["--home", home, "python", "-c", code]).env_remove("RHD_AUTOSTART");
+        command.env("RHD_MESH_MDNS", "false").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [python("import rhd; print(1)"), python("import rhd; print(2)")];
+    let both = both.map(|child| child.wait_with_output().unwrap());
+    rhd(&["--home", home, "down"], "").ok();
+    for output in both {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
+    }
+}

@@ -1,0 +1,10 @@
+//! Drives real daemons through their own command line and socket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panic")]
+
+mod calls;
+mod cli;
+mod layers;
+mod lifecycle;
+mod realm;
+mod socket;
