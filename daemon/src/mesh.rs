@@ -70,7 +70,7 @@ const GOSSIP: usize = 64;
 /// How long a stream waits for a link that is being made.
 const LINK_WAIT: Duration = Duration::from_secs(3);
 /// Joins that are answered at once; more wait at the door.
-const JOINS: usize = 8;
+const JOINS: usize = 32;
 /// How long saying good-bye and ending tasks may take, each.
 const CLOSE: Duration = Duration::from_secs(1);
 /// Long enough to send the last packets; what answers them is not waited for.
