@@ -224,13 +224,15 @@ impl Mesh {
         if links.get(peer).is_none() {
             relays.want(peer);
             let mut peers = self.peers();
-            let relayed = peers.wait_for(|peers| {
-                peers.iter().any(|info| info.node == peer && info.path == Route::Relayed)
-            });
+            let relayed = async {
+                let way = |info: &PeerInfo| info.node == peer && info.path == Route::Relayed;
+                // Only the fact: holding the list would keep the roster from publishing another.
+                peers.wait_for(|peers| peers.iter().any(way)).await.is_ok()
+            };
             let deadline = tokio::time::sleep(LINK_WAIT);
             tokio::select! {
                 _ = links.wait(peer) => {}
-                Ok(_) = relayed => return relays.open(peer, proto).await,
+                true = relayed => return relays.open(peer, proto).await,
                 () = deadline => return Err(MeshError::NoLink { peer }),
             }
         }
