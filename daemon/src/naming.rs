@@ -14,7 +14,7 @@ use rhd_protocol::{
     id::NodeId,
     machine::routing::{self, Candidate, Refusal, Wish},
     name::Name,
-    service::{Service, ServiceAd},
+    service::ServiceAd,
 };
 use tokio::sync::watch;
 
@@ -177,7 +177,9 @@ impl Naming {
     /// Notes what this node has just put on a peer, or taken off it, so that the next call here
     /// need not wait for the peer's presence.
     pub fn note(&self, peer: NodeId, name: &str, ad: Option<ServiceAd>) {
-        self.fresh.note(peer, name, ad, Instant::now());
+        if is_public(name) {
+            self.fresh.note(peer, name, ad, Instant::now());
+        }
     }
 
     fn ads_of(&self, peer: &PeerInfo) -> Vec<ServiceAd> {
@@ -216,6 +218,6 @@ impl Naming {
 
 /// Whether a service is spread to peers: those whose last part starts with a dot are private to the
 /// handle that made them.
-pub fn is_public(service: &Service) -> bool {
-    !service.name.rsplit('/').next().is_some_and(|last| last.starts_with('.'))
+pub fn is_public(name: &str) -> bool {
+    !name.rsplit('/').next().is_some_and(|last| last.starts_with('.'))
 }
