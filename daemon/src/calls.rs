@@ -67,30 +67,12 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub async fn call(&self, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
-        let inner = &self.inner;
-        inner.open_for_work()?;
-        call.service = inner.naming.canonical(&call.service)?;
-        if let Some(instance) = &call.instance {
-            call.instance = Some(inner.naming.canonical(instance)?);
-        }
-        call.caller = inner.mesh.name();
-        let node = call.node.take();
-        let mut unreachable = Vec::new();
-        loop {
-            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
-                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
-                Route::Peer(peer) => {
-                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
-                    match opened {
-                        Ok(stream) => return remote::call(inner, stream, call, body).await,
-                        // Nothing was sent: another host may have it.
-                        Err(_) if node.is_none() => unreachable.push(peer),
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
+    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+        let inner = self.inner.clone();
+        Replies::starting(async move {
+            let id = call.id;
+            inner.route(call, body).await.map_err(|error| error.call(id))
+        })
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.
@@ -115,6 +97,32 @@ impl Calls {
 }
 
 impl Inner {
+    async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+        let inner = &self;
+        inner.open_for_work()?;
+        call.service = inner.naming.canonical(&call.service)?;
+        if let Some(instance) = &call.instance {
+            call.instance = Some(inner.naming.canonical(instance)?);
+        }
+        call.caller = inner.mesh.name();
+        let node = call.node.take();
+        let mut unreachable = Vec::new();
+        loop {
+            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
+                Route::Peer(peer) => {
+                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
+                    match opened {
+                        Ok(stream) => return remote::call(inner, stream, call, body).await,
+                        // Nothing was sent: another host may have it.
+                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
     fn open_for_work(&self) -> Result<(), ErrorInfo> {
         if self.closing.is_cancelled() {
             return Err(replies::closing(&self.mesh.name()));

@@ -184,6 +184,24 @@ fn ctrl_c_cancels_the_call_and_ends_with_130() {
 }
 
 #[test]
+fn a_call_whose_caller_went_away_while_it_waited_never_runs() {
+    let node = Node::prepare("busy").flags(&["--set", "workers.lanes=1"]).up();
+    deploy(&node, "here");
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let running = call_wait(node.home().to_str().unwrap(), &first);
+    let mut waiting =
+        node.command(&["call", "wait", second.path().to_str().unwrap()]).spawn().unwrap();
+    until("the second call waits for the only lane", || (node.status().calls == 2).then_some(()));
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    until("it left the queue", || (node.status().calls == 1).then_some(()));
+    fs::write(first.path().join("go"), "").unwrap();
+    assert_eq!(running.join().unwrap().ok(), "\"done\"\n");
+    assert_eq!(node.rhd(&["call", "add", "1", "2"]).ok(), "3\n");
+    assert!(!second.path().join("started").exists(), "it ran for nobody");
+}
+
+#[test]
 fn a_killed_caller_cancels_its_call() {
     let mut mesh = Mesh::of(2);
     deploy(&mesh[0], "n1");

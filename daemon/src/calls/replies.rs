@@ -1,6 +1,6 @@
 //! Where a client's replies come from: a lane here, a stream from a peer, or a task of ours.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -27,10 +27,17 @@ pub struct Replies {
 type OnFinal = Box<dyn FnOnce() -> Result<(), ErrorInfo> + Send>;
 
 enum Source {
+    /// Not started yet: it waits for a lane, a worker or a link. Dropped, it never starts.
+    Starting(Starting),
     Local(Box<CallStream>),
     Remote(Box<RemoteCall>),
-    Task { frames: mpsc::Receiver<Frame>, task: AbortOnDrop },
+    Task {
+        frames: mpsc::Receiver<Frame>,
+        task: AbortOnDrop,
+    },
 }
+
+type Starting = Pin<Box<dyn Future<Output = Result<Replies, ErrorInfo>> + Send>>;
 
 struct AbortOnDrop(JoinHandle<()>);
 
@@ -47,6 +54,14 @@ impl Replies {
 
     pub(super) fn remote(call: RemoteCall) -> Self {
         Self { source: Source::Remote(Box::new(call)), on_final: None }
+    }
+
+    /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
+    /// before the call has a lane takes it out of the queue by dropping this.
+    pub(super) fn starting(
+        start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::Starting(Box::pin(start)), on_final: None }
     }
 
     /// One final reply: an error.
@@ -85,7 +100,12 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        if let Source::Starting(start) = &mut self.source {
+            *self = start.await.unwrap_or_else(Self::failed);
+        }
         let frame = match &mut self.source {
+            // What a start returns has started.
+            Source::Starting(_) => None,
             Source::Local(stream) => stream.next().await,
             Source::Remote(call) => call.next().await,
             Source::Task { frames, task: _task } => frames.recv().await,
