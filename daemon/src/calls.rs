@@ -64,6 +64,7 @@ impl Calls {
     /// Takes calls, deployments and questions from peers until the node closes.
     pub fn serve(&self) {
         serve::start(self);
+        tokio::spawn(host::forget_with_workers(self.inner.clone()));
     }
 
     /// Runs `call` wherever its target is.

@@ -107,7 +107,27 @@ fn host_instance(
         ErrorInfo::new(ErrorKind::Conflict, error.to_string())
             .hint("choose another name, or drop the instance that has it")
             .on(&inner.mesh.name())
-    })
+    })?;
+    // The worker may have ended before the name was there to be forgotten.
+    if !inner.workers.holds(&class.service.env, incarnation) {
+        forget_lost(inner);
+    }
+    Ok(())
+}
+
+/// Takes instances off their names as the workers that hold them end, until the node closes.
+pub(super) async fn forget_with_workers(inner: Arc<Inner>) {
+    let mut lost = inner.workers.lost();
+    while lost.changed().await.is_ok() {
+        forget_lost(&inner);
+    }
+}
+
+fn forget_lost(inner: &Inner) {
+    let gone = inner.naming.registry().forget_lost(|env, i| inner.workers.holds(env, i));
+    if !gone.is_empty() {
+        tracing::info!(count = gone.len(), "instances ended with their worker");
+    }
 }
 
 fn check_verb(kind: ServiceKind, call: &Call) -> Result<(), ErrorInfo> {

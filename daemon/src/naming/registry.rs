@@ -158,14 +158,13 @@ impl Registry {
         Ok(true)
     }
 
-    /// Forgets the instances that a dead worker process took along; returns their names.
-    pub fn forget_incarnation(&self, env: &str, incarnation: u64) -> Vec<String> {
+    /// Forgets the instances whose worker process is gone, as `holds` says of an env and the
+    /// incarnation of its process; returns their names.
+    pub fn forget_lost(&self, holds: impl Fn(&str, u64) -> bool) -> Vec<String> {
         let mut map = self.lock();
-        let gone: Vec<String> = map
-            .values()
-            .filter(|h| h.service.env == env && h.incarnation == Some(incarnation))
-            .map(|h| h.service.name.clone())
-            .collect();
+        let lost = |h: &Hosted| h.incarnation.is_some_and(|i| !holds(&h.service.env, i));
+        let gone: Vec<String> =
+            map.values().filter(|h| lost(h)).map(|h| h.service.name.clone()).collect();
         for name in &gone {
             map.remove(name);
         }
@@ -279,7 +278,9 @@ mod tests {
         registry.put_instance(instance("/a/x", 7)).unwrap();
         registry.put_instance(instance("/a/.y", 8)).unwrap();
         assert_eq!(registry.ads().len(), 1, "private names stay private");
-        assert_eq!(registry.forget_incarnation("base", 7), ["/a/x"]);
+        registry.put(hosted("/a/f")).unwrap();
+        assert_eq!(registry.forget_lost(|env, i| env == "base" && i == 8), ["/a/x"]);
+        assert!(registry.get("/a/f").is_some());
         assert!(registry.get("/a/.y").is_some());
     }
 
