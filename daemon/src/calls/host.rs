@@ -57,7 +57,7 @@ async fn start(
     }
     let stream = stream?;
     let incarnation = stream.incarnation;
-    let replies = Replies::local(stream);
+    let replies = Replies::local(stream, hosted.clone());
     Ok(match instance.filter(|_| new) {
         // Hosted before its builder hears of it, so that the builder's next call finds it.
         Some(instance) => {
@@ -101,8 +101,13 @@ fn host_instance(
     service.class = Some(class.service.name.clone());
     service.generation = inner.naming.next_generation(&name);
     service.name = name;
-    let hosted =
-        Hosted { service, env: class.env.clone(), unit: None, incarnation: Some(incarnation) };
+    let hosted = Hosted {
+        service,
+        env: class.env.clone(),
+        unit: None,
+        made_from: class.unit.clone(),
+        incarnation: Some(incarnation),
+    };
     inner.naming.registry().put_instance(hosted).map_err(|error| {
         ErrorInfo::new(ErrorKind::Conflict, error.to_string())
             .hint("choose another name, or drop the instance that has it")

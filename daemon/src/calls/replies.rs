@@ -1,6 +1,6 @@
 //! Where a client's replies come from: a lane here, a stream from a peer, or a task of ours.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::remote::RemoteCall;
-use crate::{framed::Frame, workers::CallStream};
+use crate::{framed::Frame, naming::Hosted, workers::CallStream};
 
 /// Replies of a task that may be under way to a client.
 const OUTBOX: usize = 32;
@@ -29,7 +29,11 @@ type OnFinal = Box<dyn FnOnce() -> Result<(), ErrorInfo> + Send>;
 enum Source {
     /// Not started yet: it waits for a lane, a worker or a link. Dropped, it never starts.
     Starting(Starting),
-    Local(Box<CallStream>),
+    /// With its service, whose code is not pruned while the call runs.
+    Local {
+        stream: Box<CallStream>,
+        _hosted: Arc<Hosted>,
+    },
     Remote(Box<RemoteCall>),
     Task {
         frames: mpsc::Receiver<Frame>,
@@ -48,8 +52,8 @@ impl Drop for AbortOnDrop {
 }
 
 impl Replies {
-    pub(super) fn local(stream: CallStream) -> Self {
-        Self { source: Source::Local(Box::new(stream)), on_final: None }
+    pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
+        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
@@ -106,7 +110,7 @@ impl Replies {
         let frame = match &mut self.source {
             // What a start returns has started.
             Source::Starting(_) => None,
-            Source::Local(stream) => stream.next().await,
+            Source::Local { stream, .. } => stream.next().await,
             Source::Remote(call) => call.next().await,
             Source::Task { frames, task: _task } => frames.recv().await,
         }?;
