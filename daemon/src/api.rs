@@ -75,15 +75,9 @@ impl Api {
     }
 
     /// Starts on a request; whatever goes wrong is its final reply.
-    async fn handle(self: &Arc<Self>, request: Request, body: bytes::Bytes) -> Replies {
+    fn handle(self: &Arc<Self>, request: Request, body: bytes::Bytes) -> Replies {
         match request {
-            Request::Call { call } => {
-                let id = call.id;
-                match self.calls.call(call, body).await {
-                    Ok(replies) => replies,
-                    Err(error) => Replies::failed(error.call(id)),
-                }
-            }
+            Request::Call { call } => self.calls.call(call, body),
             Request::Deploy { deploy } => self.calls.deploy(deploy, body),
             Request::Services { .. }
             | Request::Describe { .. }

@@ -71,55 +71,15 @@ impl Calls {
     /// Takes calls, deployments and questions from peers until the node closes.
     pub fn serve(&self) {
         serve::start(self);
+        tokio::spawn(host::forget_with_workers(self.inner.clone()));
     }
 
     /// Runs `call` wherever its target is.
-    pub async fn call(&self, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
-        let inner = &self.inner;
-        inner.open_for_work()?;
-        call.service = inner.naming.canonical(&call.service)?;
-        if let Some(instance) = &call.instance {
-            call.instance = Some(inner.naming.canonical(instance)?);
-        }
-        call.caller = inner.mesh.name();
-        let node = call.node.take();
-        let mut unreachable = Vec::new();
-        loop {
-            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
-                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
-                Route::Peer(peer) => {
-                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
-                    match opened {
-                        Ok(stream) => return self.send(stream, call, body).await,
-                        // Nothing was sent: another host may have it.
-                        Err(_) if node.is_none() => unreachable.push(peer),
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends a call to a peer, and notes the instance that it builds there or drops.
-    async fn send(&self, stream: Stream, call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
-        let (inner, peer) = (self.inner.clone(), stream.peer);
-        let built = call.instance.clone().filter(|_| call.verb == Verb::New);
-        let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
-        let replies = remote::call(&inner, stream, call, body).await?;
-        Ok(match built.clone().or(dropped) {
-            Some(name) => replies.on_success(move || {
-                let generation = inner.naming.next_generation(&name);
-                let ad = built.map(|name| ServiceAd {
-                    name,
-                    kind: ServiceKind::Instance,
-                    env: String::new(),
-                    version: Hash::of(&[]),
-                    generation,
-                });
-                inner.naming.note(peer, &name, ad);
-                Ok(())
-            }),
-            None => replies,
+    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+        let inner = self.inner.clone();
+        Replies::starting(async move {
+            let id = call.id;
+            inner.route(call, body).await.map_err(|error| error.call(id))
         })
     }
 
@@ -145,6 +105,60 @@ impl Calls {
 }
 
 impl Inner {
+    /// Sends a call to a peer, and notes the instance that it builds there or drops.
+    async fn send(
+        self: &Arc<Self>,
+        stream: Stream,
+        call: Call,
+        body: Bytes,
+    ) -> Result<Replies, ErrorInfo> {
+        let (inner, peer) = (self.clone(), stream.peer);
+        let built = call.instance.clone().filter(|_| call.verb == Verb::New);
+        let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
+        let replies = remote::call(&inner, stream, call, body).await?;
+        Ok(match built.clone().or(dropped) {
+            Some(name) => replies.on_success(move || {
+                let generation = inner.naming.next_generation(&name);
+                let ad = built.map(|name| ServiceAd {
+                    name,
+                    kind: ServiceKind::Instance,
+                    env: String::new(),
+                    version: Hash::of(&[]),
+                    generation,
+                });
+                inner.naming.note(peer, &name, ad);
+                Ok(())
+            }),
+            None => replies,
+        })
+    }
+
+    async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+        let inner = &self;
+        inner.open_for_work()?;
+        call.service = inner.naming.canonical(&call.service)?;
+        if let Some(instance) = &call.instance {
+            call.instance = Some(inner.naming.canonical(instance)?);
+        }
+        call.caller = inner.mesh.name();
+        let node = call.node.take();
+        let mut unreachable = Vec::new();
+        loop {
+            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
+                Route::Peer(peer) => {
+                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
+                    match opened {
+                        Ok(stream) => return inner.send(stream, call, body).await,
+                        // Nothing was sent: another host may have it.
+                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
     fn open_for_work(&self) -> Result<(), ErrorInfo> {
         if self.closing.is_cancelled() {
             return Err(replies::closing(&self.mesh.name()));

@@ -185,10 +185,7 @@ fn prune(naming: &Naming, blobs: &Blobs) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(PRUNE_EVERY).await;
-            let hosted = naming.registry().all();
-            let roots = hosted.iter().flat_map(|h| h.unit.iter().flat_map(|u| &u.load.roots));
-            let in_use = roots.map(|root| PathBuf::from(&root.dir)).collect();
-            match blobs.prune(in_use).await {
+            match blobs.prune(naming.registry().folders_in_use()).await {
                 Ok(pruned) => tracing::debug!(?pruned, "pruned code"),
                 Err(error) => tracing::warn!(%error, "code could not be pruned"),
             }

@@ -184,6 +184,43 @@ fn ctrl_c_cancels_the_call_and_ends_with_130() {
 }
 
 #[test]
+fn a_call_whose_caller_went_away_while_it_waited_never_runs() {
+    let node = Node::prepare("busy").flags(&["--set", "workers.lanes=1"]).up();
+    deploy(&node, "here");
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let running = call_wait(node.home().to_str().unwrap(), &first);
+    let mut waiting =
+        node.command(&["call", "wait", second.path().to_str().unwrap()]).spawn().unwrap();
+    until("the second call waits for the only lane", || (node.status().calls == 2).then_some(()));
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    until("it left the queue", || (node.status().calls == 1).then_some(()));
+    fs::write(first.path().join("go"), "").unwrap();
+    assert_eq!(running.join().unwrap().ok(), "\"done\"\n");
+    assert_eq!(node.rhd(&["call", "add", "1", "2"]).ok(), "3\n");
+    assert!(!second.path().join("started").exists(), "it ran for nobody");
+}
+
+#[test]
+fn instances_are_forgotten_on_every_node_when_their_worker_ends() {
+    let mesh = Mesh::of(2);
+    deploy(&mesh[0], "n1");
+    let instances = |node: &Node| {
+        let listed = node.rhd(&["ls", "--json"]).json();
+        let kinds = listed.as_array().unwrap().iter().map(|l| l["service"]["kind"].clone());
+        kinds.filter(|kind| kind == "instance").count()
+    };
+    until("it is seen on both", || (instances(&mesh[0]) == 1).then_some(()));
+    kill_process(worker(&mesh[1]), Signal::KILL).unwrap();
+    for node in [&mesh[1], &mesh[0]] {
+        until("it is forgotten", || (instances(node) == 0).then_some(()));
+    }
+    let said = mesh[0].rhd(&["call", "counter.increment"]).fails(5);
+    assert!(said.contains("counter"), "{said}");
+    assert_eq!(mesh[0].rhd(&["call", "add", "1", "2"]).ok(), "3\n", "functions are loaded again");
+}
+
+#[test]
 fn a_killed_caller_cancels_its_call() {
     let mut mesh = Mesh::of(2);
     deploy(&mesh[0], "n1");

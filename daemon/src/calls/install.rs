@@ -189,7 +189,13 @@ async fn install_inner(
         class: None,
         interface: loaded.interface,
     };
-    let hosted = Hosted { service, env: deployment.env, unit: Some(unit), incarnation: None };
+    let hosted = Hosted {
+        service,
+        env: deployment.env,
+        unit: Some(unit),
+        made_from: None,
+        incarnation: None,
+    };
     let hosted = inner.naming.registry().put(hosted).map_err(|error| {
         ErrorInfo::new(ErrorKind::Conflict, error.to_string())
             .hint("remove what is not needed with `rhd rm NAME`, or choose another name")

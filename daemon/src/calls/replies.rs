@@ -1,6 +1,6 @@
 //! Where a client's replies come from: a lane here, a stream from a peer, or a task of ours.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::remote::RemoteCall;
-use crate::{framed::Frame, workers::CallStream};
+use crate::{framed::Frame, naming::Hosted, workers::CallStream};
 
 /// Replies of a task that may be under way to a client.
 const OUTBOX: usize = 32;
@@ -27,10 +27,22 @@ pub struct Replies {
 type OnFinal = Box<dyn FnOnce() -> Result<(), ErrorInfo> + Send>;
 
 enum Source {
-    Local(Box<CallStream>),
+    /// Not started yet: it waits for a lane, a worker or a link. Dropped, it never starts.
+    Starting(Starting),
+    /// With its service, whose code is not pruned while the call runs.
+    Local {
+        stream: Box<CallStream>,
+        _hosted: Arc<Hosted>,
+    },
     Remote(Box<RemoteCall>),
-    Task { frames: mpsc::Receiver<Frame>, ended: bool, _task: AbortOnDrop },
+    Task {
+        frames: mpsc::Receiver<Frame>,
+        ended: bool,
+        _task: AbortOnDrop,
+    },
 }
+
+type Starting = Pin<Box<dyn Future<Output = Result<Replies, ErrorInfo>> + Send>>;
 
 struct AbortOnDrop(JoinHandle<()>);
 
@@ -41,12 +53,20 @@ impl Drop for AbortOnDrop {
 }
 
 impl Replies {
-    pub(super) fn local(stream: CallStream) -> Self {
-        Self { source: Source::Local(Box::new(stream)), on_final: None }
+    pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
+        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
         Self { source: Source::Remote(Box::new(call)), on_final: None }
+    }
+
+    /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
+    /// before the call has a lane takes it out of the queue by dropping this.
+    pub(super) fn starting(
+        start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::Starting(Box::pin(start)), on_final: None }
     }
 
     /// One final reply: an error.
@@ -88,8 +108,13 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        if let Source::Starting(start) = &mut self.source {
+            *self = start.await.unwrap_or_else(Self::failed);
+        }
         let frame = match &mut self.source {
-            Source::Local(stream) => stream.next().await,
+            // What a start returns has started.
+            Source::Starting(_) => None,
+            Source::Local { stream, .. } => stream.next().await,
             Source::Remote(call) => call.next().await,
             Source::Task { ended: true, .. } => None,
             Source::Task { frames, ended, .. } => {

@@ -11,7 +11,7 @@ use rhd_protocol::{
 };
 use tokio::{io::AsyncReadExt, sync::mpsc};
 
-use super::{Calls, Inner, Replies, host, install, questions, replies::fail_frame};
+use super::{Calls, Inner, Replies, host, install, questions};
 use crate::{
     framed::{self, FramedError},
     mesh::Stream,
@@ -49,22 +49,13 @@ where
 
 async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {
     let Some(frame) = first_frame(&mut stream).await? else { return Ok(()) };
-    let started = match frame.header::<Call>() {
-        Ok(call) => {
-            let id = call.id;
-            match check_version(call.v, &inner) {
-                Ok(()) => host::call(&inner, stream.peer, call, frame.body).await,
-                Err(error) => Err(error.call(id)),
-            }
-        }
-        Err(error) => Err(bad_request(&inner, &error)),
-    };
-    match started {
-        Ok(replies) => pump(replies, stream).await,
-        Err(error) => {
-            framed::write(&mut stream.send, &fail_frame(error)?).await.map_err(Into::into)
-        }
-    }
+    let peer = stream.peer;
+    let replies = Replies::starting(async move {
+        let call: Call = frame.header().map_err(|e| bad_request(&inner, &e))?;
+        check_version(call.v, &inner).map_err(|e| e.call(call.id))?;
+        host::call(&inner, peer, call, frame.body).await
+    });
+    pump(replies, stream).await
 }
 
 async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {

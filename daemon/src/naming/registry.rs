@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use rhd_protocol::{
@@ -15,6 +15,7 @@ use rhd_protocol::{
 use tokio::sync::watch;
 
 use super::{Hosted, is_public};
+use crate::workers::LoadUnit;
 
 /// Services that a node holds, the private ones of handles included.
 const MAX_HOSTED: usize = 10_000;
@@ -44,6 +45,8 @@ pub enum RegistryError {
 pub struct Registry {
     dir: PathBuf,
     map: Mutex<HashMap<String, Arc<Hosted>>>,
+    /// All code that somebody may still hold: names, instances and running calls.
+    code: Mutex<Vec<Weak<LoadUnit>>>,
     ads: watch::Sender<Vec<ServiceAd>>,
 }
 
@@ -78,7 +81,9 @@ impl Registry {
                 }
             }
         }
-        let registry = Self { dir, map: Mutex::new(map), ads: watch::channel(Vec::new()).0 };
+        let code = map.values().flat_map(|h| &h.unit).map(Arc::downgrade).collect();
+        let (map, code) = (Mutex::new(map), Mutex::new(code));
+        let registry = Self { dir, map, code, ads: watch::Sender::default() };
         registry.publish(&registry.lock());
         Ok(registry)
     }
@@ -91,6 +96,14 @@ impl Registry {
     /// All services, the private ones too.
     pub fn all(&self) -> Vec<Arc<Hosted>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Folders of code that something still needs: a name, an instance of a class that has been
+    /// replaced, or a call under way.
+    pub fn folders_in_use(&self) -> Vec<PathBuf> {
+        let units: Vec<_> = lock(&self.code).iter().filter_map(Weak::upgrade).collect();
+        let roots = units.iter().flat_map(|unit| &unit.load.roots);
+        roots.map(|root| PathBuf::from(&root.dir)).collect()
     }
 
     /// What peers may know, as it changes.
@@ -123,6 +136,11 @@ impl Registry {
             write_atomically(&self.dir, &self.file(&name), &bytes)?;
         }
         let hosted = Arc::new(hosted);
+        if let Some(unit) = &hosted.unit {
+            let mut code = lock(&self.code);
+            code.retain(|unit| unit.strong_count() > 0);
+            code.push(Arc::downgrade(unit));
+        }
         map.insert(name, hosted.clone());
         self.publish(&map);
         Ok(hosted)
@@ -158,14 +176,13 @@ impl Registry {
         Ok(true)
     }
 
-    /// Forgets the instances that a dead worker process took along; returns their names.
-    pub fn forget_incarnation(&self, env: &str, incarnation: u64) -> Vec<String> {
+    /// Forgets the instances whose worker process is gone, as `holds` says of an env and the
+    /// incarnation of its process; returns their names.
+    pub fn forget_lost(&self, holds: impl Fn(&str, u64) -> bool) -> Vec<String> {
         let mut map = self.lock();
-        let gone: Vec<String> = map
-            .values()
-            .filter(|h| h.service.env == env && h.incarnation == Some(incarnation))
-            .map(|h| h.service.name.clone())
-            .collect();
+        let lost = |h: &Hosted| h.incarnation.is_some_and(|i| !holds(&h.service.env, i));
+        let gone: Vec<String> =
+            map.values().filter(|h| lost(h)).map(|h| h.service.name.clone()).collect();
         for name in &gone {
             map.remove(name);
         }
@@ -190,9 +207,13 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Hosted>>> {
-        // No code panics while it holds the lock; were it to, the map is still whole.
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.map)
     }
+}
+
+/// No code panics while it holds a lock of this room; were it to, what is in it is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn room_for(map: &HashMap<String, Arc<Hosted>>, hosted: &Hosted) -> Result<(), RegistryError> {
@@ -243,6 +264,7 @@ mod tests {
             },
             env: EnvSpec::base(),
             unit: Some(Arc::new(unit)),
+            made_from: None,
             incarnation: None,
         }
     }
@@ -279,8 +301,41 @@ mod tests {
         registry.put_instance(instance("/a/x", 7)).unwrap();
         registry.put_instance(instance("/a/.y", 8)).unwrap();
         assert_eq!(registry.ads().len(), 1, "private names stay private");
-        assert_eq!(registry.forget_incarnation("base", 7), ["/a/x"]);
+        registry.put(hosted("/a/f")).unwrap();
+        assert_eq!(registry.forget_lost(|env, i| env == "base" && i == 8), ["/a/x"]);
+        assert!(registry.get("/a/f").is_some());
         assert!(registry.get("/a/.y").is_some());
+    }
+
+    #[test]
+    fn code_is_in_use_as_long_as_a_name_an_instance_or_a_call_stands_on_it() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        let version = |n: &str| {
+            let mut hosted = hosted("/a/c");
+            let mut unit = LoadUnit::clone(hosted.unit.as_ref().unwrap());
+            let (project, dir) = ("p".into(), format!("/code/{n}"));
+            unit.load.roots = vec![CodeRoot { project, dir, sys_path: vec![] }];
+            hosted.unit = Some(Arc::new(unit));
+            hosted
+        };
+        let in_use = |n: &str| registry.folders_in_use().contains(&format!("/code/{n}").into());
+        let call = registry.put(version("1")).unwrap();
+        let made_from = call.unit.clone();
+        registry.put_instance(Hosted { made_from, ..instance("/a/x", 7) }).unwrap();
+        registry.put(version("2")).unwrap();
+        drop(call);
+        assert!(in_use("1") && in_use("2"), "the instance may import more of its own version");
+        registry.remove("/a/x").unwrap();
+        assert!(!in_use("1") && in_use("2"));
+        let call = registry.get("/a/c").unwrap();
+        registry.remove("/a/c").unwrap();
+        assert!(in_use("2"), "a call runs in it");
+        drop(call);
+        assert!(!in_use("2"));
+        registry.put(version("3")).unwrap();
+        let again = Registry::open(home.path()).unwrap();
+        assert_eq!(again.folders_in_use(), [PathBuf::from("/code/3")]);
     }
 
     #[test]
