@@ -1,4 +1,4 @@
-"""Real daemons for the tests: one mesh of two nodes for all, and fresh ones for those that break things."""
+"""Real daemons: one mesh of two nodes for all tests, fresh ones for those that break things."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class Node:
         """Runs a verb and returns its stdout."""
         done = subprocess.run(
             [BINARY, "--home", str(self.home), *args],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert not check or done.returncode == 0, f"rhd {args}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -62,18 +65,26 @@ class Node:
     def up(self) -> Node:
         """Starts it and waits until it answers."""
         env = {
-            **os.environ, "RHD_NODE_NAME": self.name, "RHD_NODE_USER": "ann",
-            "RHD_WORKERS_PYTHON": sys.executable, **self.settings,
+            **os.environ,
+            "RHD_NODE_NAME": self.name,
+            "RHD_NODE_USER": "ann",
+            "RHD_WORKERS_PYTHON": sys.executable,
+            **self.settings,
         }
         env.pop("RHD_HOME", None)
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "out.log", "ab") as out:
             self.process = subprocess.Popen(
-                [BINARY, "--home", str(self.home), "up"], env=env, stdout=out, stderr=out,
+                [BINARY, "--home", str(self.home), "up"],
+                env=env,
+                stdout=out,
+                stderr=out,
                 stdin=subprocess.DEVNULL,
             )
-        until(lambda: self.process and (self.process.poll() is not None or self.status()),
-              f"{self.name} answers")
+        until(
+            lambda: self.process and (self.process.poll() is not None or self.status()),
+            f"{self.name} answers",
+        )
         assert self.process.poll() is None, (self.home / "out.log").read_text()
         return self
 
@@ -97,7 +108,7 @@ class Node:
     def join(self, other: Node) -> Node:
         """Joins the realm of another node and waits until both have a link."""
         self.cli("join", other.cli("invite"))
-        until(lambda: self._linked(other) and other._linked(self), f"{self.name} joins {other.name}")
+        until(lambda: self._linked(other) and other._linked(self), f"{self.name} joins")
         return self
 
     def _linked(self, other: Node) -> bool:
@@ -224,6 +235,10 @@ def script(text: str, *args: str, home: Path | None = None, **more: Any) -> subp
     if home is not None:
         env["RHD_HOME"] = str(home)
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text), *args], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
+        [sys.executable, "-c", textwrap.dedent(text), *args],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -113,9 +114,7 @@ def test_a_forked_child_keeps_no_stream_of_its_parent_open(where: str, tmp_path:
     next(items)
     child = os.fork()
     if child == 0:
-        import time
-
-        time.sleep(60)
+        signal.pause()
         os._exit(0)
     try:
         items.close()

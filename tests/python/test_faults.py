@@ -68,9 +68,7 @@ def test_an_object_of_a_lost_worker_is_gone_and_says_so(beta: str) -> None:
     assert until(error, "it is reported as gone")
 
 
-def test_a_killed_node_is_peer_lost_and_nothing_runs_twice(
-    fresh: Fresh, tmp_path: Path
-) -> None:
+def test_a_killed_node_is_peer_lost_and_nothing_runs_twice(fresh: Fresh, tmp_path: Path) -> None:
     fresh("near")
     far = fresh("far")
     began, mark = tmp_path / "began", tmp_path / "mark"
@@ -163,7 +161,8 @@ def test_ctrl_c_cancels_the_call_and_is_raised(where: str, tmp_path: Path) -> No
         except KeyboardInterrupt:
             print("interrupted", rh.function(lambda: 1).to(sys.argv[1])())
         """,
-        where, str(tmp_path / "began"),
+        where,
+        str(tmp_path / "began"),
     )
     until((tmp_path / "began").exists, "the call began")
     program.send_signal(signal.SIGINT)
@@ -234,14 +233,19 @@ def test_a_hanging_call_keeps_no_others_waiting(where: str, tmp_path: Path) -> N
             time.sleep(1)
 
     remote = rh.function(hang).to(where)
-    thread = threading.Thread(
-        target=lambda: pytest.raises(rh.Timeout, remote.options(timeout=5))
-    )
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        with pytest.raises(rh.Timeout) as caught:
+            remote.options(timeout=5)()
+        failed.append(caught.value)
+
+    thread = threading.Thread(target=run)
     thread.start()
     quick = rh.function(lambda: 1).to(where)
     assert [quick() for _ in range(10)] == [1] * 10
     thread.join(30)
-    assert not thread.is_alive()
+    assert not thread.is_alive() and len(failed) == 1
 
 
 def test_arguments_that_cannot_be_pickled_fail_here(where: str) -> None:
