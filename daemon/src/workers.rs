@@ -24,6 +24,7 @@ mod env;
 mod handle;
 mod lanes;
 mod lease;
+mod load;
 mod mailbox;
 mod output;
 mod process;

@@ -63,6 +63,20 @@ impl<S> Conn<S> {
 }
 
 impl Conn<UnixStream> {
+    /// Writes what the system takes without waiting.
+    pub fn try_flush(&mut self) -> io::Result<()> {
+        for part in &mut self.write {
+            while !part.is_empty() {
+                match self.stream.try_write(part) {
+                    Ok(written) => part.advance(written),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
     pub fn into_split(self) -> (Conn<OwnedReadHalf>, OwnedWriteHalf) {
         let (read, write) = self.stream.into_split();

@@ -1,32 +1,37 @@
 //! Calls that nobody waits for any more: asked to stop, given time, then ended with their process.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rhd_protocol::{call::Reply, id::CallId, worker::Control};
 use tokio::time::timeout;
 
-use super::{lease::Grant, process::Process, stream::Active};
+use super::{
+    lease::Grant,
+    load::talk,
+    process::Process,
+    stream::{Active, Phase},
+};
 use crate::framed::Frame;
+
+/// How long a killed process may take to be gone.
+const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// Cancels a call in the background. What the worker was never told of just ends.
 pub(super) fn wind_down(active: Active) {
-    if !active.begun || active.is_loading_elsewhere() {
+    if matches!(active.phase, Phase::Send { .. } | Phase::Moving) {
         return;
     }
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => {
-            runtime.spawn(wait_for_end(active));
-        }
-        // Nobody could wait for its end; the lane closes, which the worker sees.
-        Err(_) => drop(active),
+    // Without a runtime nobody could wait for its end; the lane closes, which the worker sees.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(wait_for_end(active));
     }
 }
 
 async fn wait_for_end(mut active: Active) {
     let process = active.process.clone();
     process.calls.cancelled(&active.id);
-    if let Grant::Lane(lease) = &mut active.grant
+    if let Phase::Run(Grant::Lane(lease)) = &mut active.phase
         && lease.conn().is_none_or(|conn| !conn.is_flushed())
     {
         // Cut off in the middle of its arguments: it never ran, and the lane ends with it.
@@ -34,20 +39,18 @@ async fn wait_for_end(mut active: Active) {
     }
     let config = active.env.shared.config.clone();
     let mut grace = config.cancel_grace();
-    let asked = timeout(grace, ask(&process, active.id));
-    if !matches!(asked.await, Ok(true)) {
+    if !matches!(timeout(grace, ask(&process, active.id)).await, Ok(true)) {
         tracing::warn!(env = %process.env, call = %active.id, "the worker takes no orders");
     }
     loop {
         match timeout(grace, last_reply(&mut active, config.max_body)).await {
-            Ok(true) => return active.grant.done(),
-            Ok(false) => return,
+            Ok(()) => return,
             Err(_) if process.calls.wanted() == 0 => {
                 let text =
                     format!("a cancelled call did not stop within {} s", grace.as_secs_f32());
                 tracing::warn!(env = %process.env, call = %active.id, "ending a worker: {text}");
                 process.kill(&text);
-                let _ = timeout(Duration::from_secs(5), process.over()).await;
+                let _ = timeout(KILL_WAIT, process.over()).await;
                 return;
             }
             Err(_) => {
@@ -63,7 +66,7 @@ async fn wait_for_end(mut active: Active) {
     }
 }
 
-async fn ask(process: &Arc<Process>, id: CallId) -> bool {
+async fn ask(process: &Process, id: CallId) -> bool {
     let Ok(frame) = Frame::new(&Control::Cancel { id }, Bytes::new()) else { return false };
     match process.control() {
         Some(control) => control.send(frame).await.is_ok(),
@@ -71,37 +74,44 @@ async fn ask(process: &Arc<Process>, id: CallId) -> bool {
     }
 }
 
-/// Reads to the end of the call; false when the process ended instead.
-async fn last_reply(active: &mut Active, max_body: usize) -> bool {
+/// Reads to the end of the call, or of its process.
+async fn last_reply(active: &mut Active, max_body: usize) {
     let process = active.process.clone();
-    let replies = async {
-        loop {
-            let frame = match &mut active.grant {
-                Grant::Lane(lease) => {
-                    let Some(conn) = lease.conn() else { return false };
-                    match conn.read(max_body).await {
-                        Ok(Some(frame)) => frame,
-                        Ok(None) | Err(_) => return false,
+    loop {
+        let frame = match &mut active.phase {
+            Phase::Load { loading, .. } => {
+                if let Ok(mut loaded) = loading.await
+                    && loaded.end.is_ok()
+                {
+                    loaded.lease.loaded();
+                }
+                active.phase = Phase::Moving;
+                return;
+            }
+            Phase::Run(Grant::Lane(lease)) => match talk(lease, max_body).await {
+                Ok(frame) => frame,
+                Err(_) => return,
+            },
+            Phase::Run(Grant::Loop(_)) => match active.mailbox.pop(active.id) {
+                Some(frame) => frame,
+                None => {
+                    tokio::select! {
+                        () = active.mailbox.arrived() => continue,
+                        _ = process.over() => return,
                     }
                 }
-                Grant::Loop(_) => match active.mailbox.pop(active.id) {
-                    Some(frame) => frame,
-                    None => {
-                        active.mailbox.arrived().await;
-                        continue;
-                    }
-                },
-            };
-            match frame.header::<Reply>() {
-                Ok(reply) if !reply.is_final() => {}
-                Ok(_) => return true,
-                Err(_) => return false,
+            },
+            Phase::Send { .. } | Phase::Moving => return,
+        };
+        match frame.header::<Reply>() {
+            Ok(reply) if !reply.is_final() => {}
+            Ok(_) => {
+                if let Phase::Run(grant) = &mut active.phase {
+                    grant.done();
+                }
+                return;
             }
+            Err(_) => return,
         }
-    };
-    tokio::select! {
-        biased;
-        ended = replies => ended,
-        _ = process.over() => false,
     }
 }

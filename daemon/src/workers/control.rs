@@ -1,6 +1,6 @@
 //! The control lane of a process: orders to it, and all calls of coroutines, side by side.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rhd_protocol::call::Reply;
 use tokio::{
@@ -12,10 +12,12 @@ use tokio::{
 };
 
 use super::process::Process;
-use crate::framed::{self, Conn, Frame};
+use crate::framed::{self, Conn, Frame, FramedError};
 
 /// Frames that wait to be written to one control lane.
 const CONTROL_QUEUE: usize = 64;
+/// How long a process may live on without its control lane.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs a control lane until the process ends or breaks the rules, which ends it.
 pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: usize) -> bool {
@@ -24,17 +26,19 @@ pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: us
         return false;
     }
     let (read, write) = conn.into_split();
-    let mut exit = process.exit();
     tokio::spawn(async move {
-        let why = tokio::select! {
-            _ = exit.wait_for(Option::is_some) => return,
-            () = write_orders(write, rx) => "its control lane broke",
-            why = read_replies(&process, read, max_body) => why,
-        };
+        tokio::select! {
+            _ = process.over() => return,
+            () = write_orders(write, rx) => {}
+            broken = read_replies(&process, read, max_body) => if let Some(rule) = broken {
+                tracing::warn!(env = %process.env, pid = process.pid, "ended a worker: {rule}");
+                return;
+            }
+        }
         // A process that is ending closes its lanes first: its own status says more than ours.
-        if tokio::time::timeout(std::time::Duration::from_secs(2), process.over()).await.is_err() {
-            tracing::warn!(env = %process.env, pid = process.pid, "ending a worker: {why}");
-            process.kill(why);
+        if tokio::time::timeout(CLOSE_WAIT, process.over()).await.is_err() {
+            tracing::warn!(env = %process.env, pid = process.pid, "a worker lost its control lane");
+            process.kill("it closed its control lane");
         }
     });
     true
@@ -50,27 +54,31 @@ async fn write_orders(mut stream: OwnedWriteHalf, mut orders: mpsc::Receiver<Fra
     std::future::pending::<()>().await;
 }
 
+/// Hands replies to their calls until the lane ends; returns the rule that the worker broke, if it
+/// did. The lane is open until then: a worker that sees it closed ends itself, and says less.
 async fn read_replies(
     process: &Process,
     mut lane: Conn<OwnedReadHalf>,
     max_body: usize,
-) -> &'static str {
-    loop {
+) -> Option<&'static str> {
+    let broken = loop {
         let frame = match lane.read(max_body).await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return "it closed its control lane",
-            Err(_) => return "its control lane broke",
+            Ok(None) | Err(FramedError::Io(_)) => return None,
+            Err(FramedError::Frame(_)) => break "it wrote something that is no reply",
         };
         let Ok(reply) = frame.header::<Reply>() else {
-            return "it wrote something that is no reply";
+            break "it wrote something that is no reply";
         };
-        let Some(id) = reply.id() else { return "it wrote a reply of no call" };
+        let Some(id) = reply.id() else { break "it wrote a reply of no call" };
         // A call that ended just now may still be spoken of; nobody listens.
         let Some(mailbox) = process.calls.mailbox(&id) else { continue };
         match reply {
             Reply::Log { .. } | Reply::Progress { .. } => mailbox.push_log(frame),
             _ if mailbox.push_reply(frame, reply.is_final()) => {}
-            _ => return "it sent more items than it had credit for",
+            _ => break "it sent more items than it had credit for",
         }
-    }
+    };
+    process.kill(broken);
+    Some(broken)
 }

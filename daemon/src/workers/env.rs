@@ -5,8 +5,6 @@
 //! costs two short locks.
 
 use std::{
-    collections::HashMap,
-    ffi::OsString,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -18,8 +16,7 @@ use std::{
 use rhd_protocol::{
     api::EnvInfo,
     env::EnvSpec,
-    error::{ErrorInfo, ErrorKind},
-    id::{Hash, encode_base32},
+    error::ErrorInfo,
     machine::{
         queue::{Need, Offer, Queue, Ticket},
         supervision::{Decision, Limits, Supervision},
@@ -37,9 +34,12 @@ use super::{
     lanes::Registry,
     lease::{Grant, Lease, Place},
     lock,
-    process::{Launch, Process},
+    process::Process,
 };
 use crate::framed::{Conn, Frame};
+
+mod life;
+mod refusals;
 
 /// How long lanes that were asked for may take to come.
 const LANES_WAIT: Duration = Duration::from_secs(10);
@@ -63,6 +63,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// An id for a process, higher than all before.
+    fn next_incarnation(&self) -> u64 {
+        self.incarnations.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn now(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
@@ -323,7 +328,7 @@ impl Env {
             let cap = self.shared.config.lanes;
             let Some((_, slot)) = state.slot_of(process) else { return };
             if slot.lanes >= cap {
-                tracing::warn!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
+                tracing::debug!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
                 return;
             }
             slot.lanes += 1;
@@ -486,137 +491,6 @@ impl Env {
         }
     }
 
-    /// One life of one process, from its start to its end.
-    async fn run_slot(self: Arc<Self>, index: usize, generation: u64, after: Duration) {
-        tokio::time::sleep(after).await;
-        let (failure, expected) = match self.launch(index, generation).await {
-            Ok(process) => {
-                self.is_up(&process);
-                let status = process.over().await;
-                let failure = process.death_error(status).on(&self.shared.node);
-                tracing::info!(env = %self.key, pid = process.pid, "{}", failure.message);
-                self.shared.registry.remove(&process);
-                (failure, process.ended_by_us())
-            }
-            Err(failure) => (failure, false),
-        };
-        let permanent = {
-            let mut state = lock(&self.state);
-            if state.generation != generation || state.closed.is_some() {
-                return;
-            }
-            let never_built = state.built.is_none();
-            let Some(slot) = state.slots.get_mut(index) else { return };
-            slot.clear();
-            slot.supervision.exited(self.shared.now(), expected, rand::random());
-            state.failure = Some(failure.clone());
-            never_built && index == 0
-        };
-        if permanent {
-            // Nothing to start: trying again would fail the same way.
-            self.refuse_all(&failure);
-        }
-        self.demand();
-    }
-
-    fn is_up(self: &Arc<Self>, process: &Arc<Process>) {
-        let starting = {
-            let mut state = lock(&self.state);
-            let Some((index, slot)) = state.slot_of(process) else {
-                return process.kill("its env was changed");
-            };
-            slot.ready = true;
-            slot.supervision.ready();
-            if index == 0 { std::mem::take(&mut state.starting) } else { Vec::new() }
-        };
-        for waiter in starting {
-            let _ = waiter.send(Ok(()));
-        }
-        self.settle();
-    }
-
-    async fn launch(
-        self: &Arc<Self>,
-        index: usize,
-        generation: u64,
-    ) -> Result<Arc<Process>, ErrorInfo> {
-        let spec = self.spec();
-        let built = self.shared.builder.build(&spec, None).await?;
-        let overlay = self.shared.builder.overlay(&built);
-        let launch = self.launch_of(&spec, &built, overlay).map_err(|e| self.start_error(&e))?;
-        let process = Process::start(launch).await.map_err(|e| self.start_error(&e))?;
-        {
-            let mut state = lock(&self.state);
-            if state.generation != generation || state.closed.is_some() {
-                process.kill("it is not needed any more");
-                return Err(self.gone_error());
-            }
-            state.built = Some(built);
-            if let Some(slot) = state.slots.get_mut(index) {
-                slot.process = Some(process.clone());
-            }
-        }
-        self.shared.registry.insert(self, &process);
-        let limit = self.shared.config.start_timeout();
-        let status = tokio::select! {
-            () = process.connected() => return Ok(process),
-            status = process.over() => status,
-            () = tokio::time::sleep(limit) => {
-                process.kill(&format!("it did not come up within {} s", limit.as_secs_f32()));
-                process.over().await
-            }
-        };
-        self.shared.registry.remove(&process);
-        Err(process
-            .death_error(status)
-            .on(&self.shared.node)
-            .hint("look at the last lines above; `rhd env build` tries again at once"))
-    }
-
-    fn launch_of(
-        &self,
-        spec: &EnvSpec,
-        built: &Built,
-        overlay: Option<PathBuf>,
-    ) -> std::io::Result<Launch> {
-        let shared = &self.shared;
-        let cwd = shared.home.join("scratch").join(Hash::of(self.key.as_bytes()).short());
-        std::fs::create_dir_all(&cwd)?;
-        let worker = encode_base32(&rand::random::<[u8; 10]>());
-        let token = encode_base32(&rand::random::<[u8; 32]>());
-        let mut vars: HashMap<OsString, OsString> =
-            spec.env_vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
-        vars.retain(|name, value| is_var(name, value));
-        let theirs = vars.remove(&OsString::from("PYTHONPATH"));
-        let path = std::iter::once(shared.sdk.clone()).chain(overlay);
-        let path = path.chain(theirs.iter().flat_map(std::env::split_paths));
-        let path = std::env::join_paths(path).unwrap_or_else(|_| shared.sdk.clone().into());
-        if let Some(bin) = built.interpreter.path.parent() {
-            vars.entry("PATH".into()).or_insert_with(|| super::build::path_with(bin));
-        }
-        if let Some(venv) = &built.venv {
-            vars.insert("VIRTUAL_ENV".into(), venv.into());
-        }
-        vars.extend([
-            ("PYTHONPATH".into(), path),
-            ("PYTHONUNBUFFERED".into(), "1".into()),
-            ("RHD_HOME".into(), shared.home.clone().into()),
-            ("RHD_WORKER".into(), worker.clone().into()),
-            ("RHD_WORKER_TOKEN".into(), token.clone().into()),
-            ("RHD_WORKER_SOCKET".into(), shared.socket.clone().into()),
-        ]);
-        Ok(Launch {
-            env: self.key.clone(),
-            python: built.interpreter.path.clone(),
-            vars,
-            unset: vec!["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"],
-            cwd,
-            worker,
-            token,
-            incarnation: shared.incarnations.fetch_add(1, Ordering::Relaxed),
-        })
-    }
-
     fn refuse_all(&self, error: &ErrorInfo) {
         let (waiting, starting) = {
             let mut state = lock(&self.state);
@@ -647,52 +521,6 @@ impl Env {
     pub(super) fn is_running(&self) -> bool {
         lock(&self.state).slots.iter().any(|slot| slot.process.is_some())
     }
-
-    fn error(&self, kind: ErrorKind, message: String) -> ErrorInfo {
-        ErrorInfo::new(kind, message).on(&self.shared.node)
-    }
-
-    fn full(&self, waiting: usize) -> ErrorInfo {
-        let text = format!("env {} is full: {waiting} calls wait in it already", self.key);
-        self.error(ErrorKind::QueueFull, text).hint("call again later, or send fewer calls at once")
-    }
-
-    fn gone_error(&self) -> ErrorInfo {
-        lock(&self.state).closed.clone().unwrap_or_else(|| {
-            self.error(ErrorKind::EnvError, format!("env {} was changed or removed", self.key))
-                .hint("call again")
-        })
-    }
-
-    fn lost_instance(&self) -> ErrorInfo {
-        let text =
-            format!("the instance is gone: the worker of env {} that held it ended", self.key);
-        self.error(ErrorKind::NotFound, text).hint("construct it again")
-    }
-
-    fn start_error(&self, e: &std::io::Error) -> ErrorInfo {
-        let text = format!("the worker of env {} can't be started: {e}", self.key);
-        self.error(ErrorKind::EnvError, text).hint("`rhd doctor` looks for the cause")
-    }
-
-    fn given_up(&self, failures: u32, retry_ms: u64, last: Option<&ErrorInfo>) -> ErrorInfo {
-        let mut text =
-            format!("the worker of env {} ended {failures} times in a row; given up", self.key);
-        if let Some(last) = last {
-            text.push_str("; at last: ");
-            text.push_str(&last.message);
-        }
-        self.error(ErrorKind::EnvError, text).hint(format!(
-            "correct what ends it and deploy again; without that it is tried again in {} s",
-            retry_ms.div_ceil(1000)
-        ))
-    }
-}
-
-/// Whether the system takes it as an environment variable.
-fn is_var(name: &OsString, value: &OsString) -> bool {
-    let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
-    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
 }
 
 /// A call in the queue; leaves it when the caller goes away.

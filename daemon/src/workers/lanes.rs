@@ -31,8 +31,11 @@ const MAX_PATH: usize = 103;
 /// The workers that may connect, by id.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    workers: Mutex<HashMap<String, (Weak<Env>, Weak<Process>)>>,
+    workers: Mutex<HashMap<String, Expected>>,
 }
+
+/// Neither is kept alive by being expected.
+type Expected = (Weak<Env>, Weak<Process>);
 
 impl Registry {
     /// Expects connections of a worker.

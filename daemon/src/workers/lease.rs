@@ -23,17 +23,10 @@ impl Grant {
         }
     }
 
-    /// The call has begun: until it is [done](Grant::done), the lane is of no use to others.
-    pub(super) fn begun(&mut self) {
-        if let Self::Lane(lease) = self {
-            lease.clean = false;
-        }
-    }
-
     /// The call ended in order.
     pub(super) fn done(&mut self) {
         match self {
-            Self::Lane(lease) => (lease.clean, lease.succeeded) = (true, true),
+            Self::Lane(lease) => lease.done(),
             Self::Loop(place) => place.succeeded = true,
         }
     }
@@ -53,6 +46,27 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn<UnixStream>) -> Self {
         Self { env, process, conn: Some(conn), clean: true, succeeded: false }
+    }
+
+    /// The process at the other end.
+    pub(super) fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// A call has begun: until it is [done](Lease::done), the lane is of no use to others.
+    pub(super) fn begun(&mut self) {
+        self.clean = false;
+    }
+
+    /// The call ended in order.
+    pub(super) fn done(&mut self) {
+        (self.clean, self.succeeded) = (true, true);
+    }
+
+    /// A load ended in order. It says nothing about the calls that follow, so it is no success
+    /// that would reset the supervision of a process that dies in each of them.
+    pub(super) fn loaded(&mut self) {
+        self.clean = true;
     }
 
     /// The connection, for the call that holds the lease.

@@ -144,11 +144,6 @@ impl Process {
         self.exit.clone().wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
-    /// A receiver of the end, for callers that wait in a loop.
-    pub(super) fn exit(&self) -> watch::Receiver<Option<ExitStatus>> {
-        self.exit.clone()
-    }
-
     /// Takes the queue of the control lane; false when there is one already.
     pub(super) fn set_control(&self, control: mpsc::Sender<Frame>) -> bool {
         let first = self.control.set(control).is_ok();
@@ -171,9 +166,17 @@ impl Process {
         lock(&self.loads).entry(service.to_owned()).or_default().clone()
     }
 
-    /// The error for a call whose lane broke: waits for the process to end, or ends it.
+    /// The error for a call whose lane broke: waits for the process to end. One that goes on is
+    /// ended, unless other calls run in it.
     pub(super) async fn death(&self) -> ErrorInfo {
         if tokio::time::timeout(EXIT_WAIT, self.over()).await.is_err() {
+            if self.calls.wanted() > 1 {
+                let text =
+                    format!("the worker of env {} closed the connection of the call", self.env);
+                return ErrorInfo::new(ErrorKind::EnvError, text).hint(
+                    "the call was not repeated; look for code that closes files it did not open",
+                );
+            }
             self.kill("it closed its connection in the middle of a call");
         }
         let status = tokio::time::timeout(EXIT_WAIT, self.over()).await.ok().flatten();

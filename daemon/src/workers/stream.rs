@@ -1,27 +1,30 @@
 //! One call from its first byte to its final reply.
 
-use std::{collections::VecDeque, process::ExitStatus, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
     call::{Call, Reply, Verb},
     error::{ErrorInfo, ErrorKind},
     frame::FrameError,
-    id::{CallId, Hash},
+    id::CallId,
+    machine::queue::Need,
     worker::{Control, ITEM_CREDIT},
 };
 use tokio::{
-    sync::{OwnedMutexGuard, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 
 use super::{
-    Invocation, LoadUnit, cancel, env::Env, lease::Grant, mailbox::Mailbox, process::Process,
+    Invocation, cancel,
+    env::Env,
+    lease::{Grant, Lease},
+    load::{self, LAST_REPLIES, Loaded, Loading, talk},
+    mailbox::Mailbox,
+    process::Process,
 };
 use crate::framed::{Frame, FramedError};
-
-/// How long replies that a process wrote before it died may take to be read.
-const LAST_REPLIES: Duration = Duration::from_millis(200);
 
 /// The replies to a call, ending with a final one. Dropping it before that cancels the call.
 #[derive(Debug)]
@@ -39,35 +42,44 @@ pub(super) struct Active {
     pub(super) id: CallId,
     pub(super) env: Arc<Env>,
     pub(super) process: Arc<Process>,
-    pub(super) grant: Grant,
+    pub(super) phase: Phase,
     pub(super) mailbox: Arc<Mailbox>,
-    /// Whether the worker has been told anything.
-    pub(super) begun: bool,
     logs: bool,
     deadline: Option<Instant>,
-    exit: watch::Receiver<Option<ExitStatus>>,
-    phase: Phase,
     /// Items that were taken and not yet credited.
     owed: u32,
     _registered: Registered,
     _counted: Counted,
 }
 
-/// What the next final reply ends.
+/// Where a call is.
 #[derive(Debug)]
-enum Phase {
-    /// The load; then the call itself is written, if there is one.
-    Load { loaded: OwnedMutexGuard<Option<Hash>>, version: Hash, then: Option<Frame> },
-    /// The load, as a call of its own on a lane, before a coroutine.
-    LoadOnLane { load: Box<CallStream>, then: Frame },
+pub(super) enum Phase {
+    /// Its code is being loaded, on a lane.
+    Load { loading: Loading, then: Then },
     /// A coroutine that has yet to be written to the control lane.
-    Send(Frame),
-    /// The call.
-    Run,
+    Send { frame: Frame, place: Grant },
+    /// It runs, or is being written.
+    Run(Grant),
+    /// Only for a moment, on the way to another phase.
+    Moving,
+}
+
+/// What follows a load.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Nothing: the load was the call.
+    End,
+    /// The call, on the same lane.
+    Lane(Frame),
+    /// A coroutine, on the control lane.
+    Loop(Frame, Grant),
 }
 
 enum Event {
     Frame(Frame),
+    /// The load ended.
+    Loaded(Loaded),
     /// Something else changed; look again.
     Again,
     Broken(Option<FramedError>),
@@ -104,7 +116,7 @@ impl Drop for Counted {
     }
 }
 
-/// What is known of a call before it has a lane.
+/// What is known of a call before it is written.
 pub(super) struct Opening {
     pub(super) env: Arc<Env>,
     pub(super) grant: Grant,
@@ -115,87 +127,29 @@ pub(super) struct Opening {
 impl CallStream {
     /// Starts the call on what it was granted.
     pub(super) async fn open(opening: Opening, inv: Invocation) -> Result<Self, ErrorInfo> {
-        let Opening { env, mut grant, deadline, counted } = opening;
+        let Opening { env, grant, deadline, counted } = opening;
         let process = grant.process().clone();
-        let call = inv.call;
-        let (id, logs) = (call.id, call.logs);
-        let mut phase = Phase::Run;
-        let mut first = None;
-        match (&mut grant, needed(&process, &call, inv.unit.as_deref(), deadline).await?) {
-            (Grant::Loop(_), Some(_)) => {
-                let load = Box::pin(load_on_lane(&env, &process, &call, &inv.unit)).await?;
-                let then = encode(&Control::Call { call: Box::new(call.clone()) }, inv.body)?;
-                phase = Phase::LoadOnLane { load: Box::new(load), then };
-            }
-            (Grant::Loop(_), None) => {
-                phase =
-                    Phase::Send(encode(&Control::Call { call: Box::new(call.clone()) }, inv.body)?);
-            }
-            (Grant::Lane(_), None) => first = Some(encode(&call, inv.body)?),
-            (Grant::Lane(_), Some((loaded, version))) => {
-                let own = encode(&call, inv.body)?;
-                let (load, then) = match inv.unit.as_deref().filter(|_| call.verb != Verb::Load) {
-                    Some(unit) => (encode(&load_call(&call, unit), unit.body.clone())?, Some(own)),
-                    None => (own, None),
-                };
-                phase = Phase::Load { loaded, version, then };
-                first = Some(load);
-            }
-        }
+        let (id, logs) = (inv.call.id, inv.call.logs);
         let mailbox = Arc::new(Mailbox::default());
-        let loads_first = matches!(phase, Phase::LoadOnLane { .. });
-        if !loads_first && !process.calls.insert(id, &call.service, logs, mailbox.clone()) {
+        if !process.calls.insert(id, &inv.call.service, logs, mailbox.clone()) {
             return Err(in_use(id));
         }
+        let registered = Registered { process: process.clone(), id };
+        let phase = first_phase(&env, grant, inv, &mailbox, deadline).await?;
         let mut active = Active {
             id,
-            process: process.clone(),
+            env,
+            phase,
             mailbox,
-            begun: false,
             logs,
             deadline,
-            exit: process.exit(),
-            phase,
             owed: 0,
-            _registered: Registered { process: process.clone(), id },
+            _registered: registered,
             _counted: counted,
-            env,
-            grant,
+            process: process.clone(),
         };
-        if let (Grant::Lane(lease), Some(frame)) = (&mut active.grant, first)
-            && let Some(conn) = lease.conn()
-        {
-            conn.queue(frame);
-            active.begun = true;
-            active.grant.begun();
-        }
-        let mut stream =
-            Self { incarnation: process.incarnation, active: Some(active), rest: VecDeque::new() };
-        stream.send().await;
-        Ok(stream)
-    }
-
-    /// Writes what opens the call, as far as the worker takes it; [`CallStream::next`] does the rest.
-    async fn send(&mut self) {
-        let Some(active) = &mut self.active else { return };
-        match (&mut active.grant, &active.phase) {
-            (Grant::Lane(lease), _) => {
-                let Some(conn) = lease.conn() else { return };
-                // A break shows again, with its cause, at the first read.
-                tokio::select! {
-                    _ = conn.flush() => {}
-                    _ = active.exit.wait_for(Option::is_some) => {}
-                    () = until(active.deadline) => {}
-                }
-            }
-            (Grant::Loop(_), Phase::Send(frame)) => {
-                let frame = frame.clone();
-                if let Some(Ok(())) = active.process.control().map(|c| c.try_send(frame)) {
-                    (active.phase, active.begun) = (Phase::Run, true);
-                }
-            }
-            (Grant::Loop(_), _) => {}
-        }
+        active.write_at_once();
+        Ok(Self { incarnation: process.incarnation, active: Some(active), rest: VecDeque::new() })
     }
 
     /// The next reply; `None` after the final one. May be abandoned and called again.
@@ -216,62 +170,69 @@ impl CallStream {
         match event {
             Event::Again => None,
             Event::Expired => {
-                let error = expired(active.id);
                 let active = self.active.take()?;
+                let error = expired(active.id);
                 cancel::wind_down(active);
-                self.fail(error)
+                fail(error)
             }
-            Event::Broken(why) => {
-                let error = match why {
-                    Some(FramedError::Frame(FrameError::Body { len, limit })) => ErrorInfo::new(
-                        ErrorKind::BadRequest,
-                        format!("the result has {len} bytes; the limit here is {limit}"),
-                    )
-                    .hint("return less, or write it to a folder or blob and return its name"),
-                    _ => active.process.death().await,
-                };
-                self.active = None;
-                self.fail(error)
-            }
-            Event::Frame(frame) => match frame.header::<Reply>() {
-                Ok(Reply::Fail { error, .. }) => {
-                    let node = active.env.shared.node.clone();
-                    let error = error.on(&node);
-                    let frame = frame.with_header(&Reply::fail(error)).unwrap_or(frame);
-                    self.finish(frame)
-                }
-                Ok(Reply::Done { .. }) => match active.loaded() {
+            Event::Broken(why) => self.broken(why).await,
+            Event::Loaded(Loaded { lease, end }) => match end {
+                Err(why) => self.broken(why).await,
+                Ok(frame) => match active.loaded(lease, &frame) {
                     true => None,
                     false => self.finish(frame),
                 },
+            },
+            Event::Frame(frame) => match frame.header::<Reply>() {
+                Ok(reply) if reply.is_final() => self.finish(frame),
                 Ok(Reply::Item { .. }) => {
                     active.owed += 1;
                     Some(frame)
                 }
                 Ok(_) => Some(frame),
-                Err(_) => {
-                    active.process.kill("it wrote something that is no reply");
-                    None
-                }
+                Err(e) => self.broken(Some(e.into())).await,
             },
         }
     }
 
+    /// No final reply will come from the worker.
+    async fn broken(&mut self, why: Option<FramedError>) -> Option<Frame> {
+        let active = self.active.as_mut()?;
+        let error = match why {
+            Some(FramedError::Frame(FrameError::Body { len, limit })) => {
+                let text = format!("the result has {len} bytes; the limit here is {limit}");
+                ErrorInfo::new(ErrorKind::BadRequest, text)
+                    .hint("return less, or write it to a folder or blob and return its name")
+            }
+            Some(FramedError::Frame(e)) => {
+                // What it writes is not to be trusted any more.
+                active.process.kill(&format!("it wrote something that is no reply ({e})"));
+                active.process.death().await
+            }
+            Some(FramedError::Io(_)) | None => active.process.death().await,
+        };
+        let error = error.on(&active.env.shared.node).call(active.id);
+        self.active = None;
+        fail(error)
+    }
+
     /// The call is over: gives its lane back and returns what is left in order.
-    fn finish(&mut self, last: Frame) -> Option<Frame> {
+    fn finish(&mut self, mut last: Frame) -> Option<Frame> {
         let mut active = self.active.take()?;
+        if let Ok(Reply::Fail { id, error }) = last.header() {
+            let error = error.on(&active.env.shared.node);
+            last = last.with_header(&Reply::Fail { id, error }).unwrap_or(last);
+        }
         if active.logs {
             active.process.output.pump();
             self.rest.extend(std::iter::from_fn(|| active.mailbox.pop(active.id)));
         }
         self.rest.push_back(last);
-        active.grant.done();
+        if let Phase::Run(grant) = &mut active.phase {
+            grant.done();
+        }
         drop(active);
         self.rest.pop_front()
-    }
-
-    fn fail(&mut self, error: ErrorInfo) -> Option<Frame> {
-        Frame::new(&Reply::fail(error), Bytes::new()).ok()
     }
 }
 
@@ -283,193 +244,185 @@ impl Drop for CallStream {
     }
 }
 
+/// Prepares the frames of a call, and starts its load where one is needed.
+async fn first_phase(
+    env: &Arc<Env>,
+    grant: Grant,
+    inv: Invocation,
+    mailbox: &Arc<Mailbox>,
+    deadline: Option<Instant>,
+) -> Result<Phase, ErrorInfo> {
+    let max_body = env.shared.config.max_body;
+    let Invocation { call, body, unit, .. } = inv;
+    let needed = load::needed(grant.process(), &call, unit.as_deref(), deadline).await?;
+    let unit = unit.filter(|_| call.verb != Verb::Load);
+    let load = match &unit {
+        Some(unit) if needed.is_some() => {
+            Some(encode(&load::load_call(&call, unit), unit.body.clone())?)
+        }
+        _ => None,
+    };
+    let (lease, load, then) = match (grant, load) {
+        (Grant::Lane(lease), Some(load)) => (lease, load, Then::Lane(encode(&call, body)?)),
+        (Grant::Lane(lease), None) if needed.is_some() => (lease, encode(&call, body)?, Then::End),
+        (Grant::Lane(mut lease), None) => {
+            let frame = encode(&call, body)?;
+            lease.begun();
+            if let Some(conn) = lease.conn() {
+                conn.queue(frame);
+            }
+            return Ok(Phase::Run(Grant::Lane(lease)));
+        }
+        (place, load) => {
+            let frame = encode(&Control::Call { call: Box::new(call.clone()) }, body)?;
+            let Some(load) = load else { return Ok(Phase::Send { frame, place }) };
+            // Imports would stop the event loop: they go over a lane.
+            let lane = lane_beside(env, &call, &place, deadline).await?;
+            (lane, load, Then::Loop(frame, place))
+        }
+    };
+    let Some(needed) = needed else { return Err(bad_load()) };
+    let loading = load::start(lease, load, needed, mailbox.clone(), max_body);
+    Ok(Phase::Load { loading, then })
+}
+
+async fn lane_beside(
+    env: &Arc<Env>,
+    call: &Call,
+    place: &Grant,
+    deadline: Option<Instant>,
+) -> Result<Lease, ErrorInfo> {
+    let incarnation = Some(place.process().incarnation);
+    let grant = tokio::select! {
+        biased;
+        grant = env.acquire(&call.caller, Need::Lane, incarnation) => grant?,
+        () = until(deadline) => return Err(expired(call.id)),
+    };
+    match grant {
+        Grant::Lane(lease) => Ok(lease),
+        Grant::Loop(_) => Err(bad_load()),
+    }
+}
+
 impl Active {
-    /// What happens next. Every await in it may be abandoned.
-    async fn event(&mut self) -> Event {
-        if let Phase::LoadOnLane { load, .. } = &mut self.phase {
-            return match Box::pin(load.next()).await {
-                Some(frame) if !matches!(frame.header(), Ok(Reply::Done { .. })) => {
-                    Event::Frame(frame)
+    /// Writes what can be written without waiting; [`Active::event`] does the rest.
+    fn write_at_once(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Moving) {
+            Phase::Run(Grant::Lane(mut lease)) => {
+                if let Some(conn) = lease.conn() {
+                    // A break shows again, with its cause, at the first read.
+                    let _ = conn.try_flush();
                 }
-                _ => self.load_is_over(),
-            };
-        }
-        if let Phase::Send(frame) = &self.phase {
-            let Some(control) = self.process.control() else { return Event::Broken(None) };
-            tokio::select! {
-                place = control.reserve() => match place {
-                    Ok(place) => place.send(frame.clone()),
-                    Err(_) => return Event::Broken(None),
-                },
-                () = ended(&mut self.exit) => return Event::Broken(None),
-                () = until(self.deadline) => return Event::Expired,
+                self.phase = Phase::Run(Grant::Lane(lease));
             }
-            (self.phase, self.begun) = (Phase::Run, true);
-        }
-        match &mut self.grant {
-            Grant::Loop(_) => self.loop_event().await,
-            Grant::Lane(lease) => {
-                if let Some(frame) = self.mailbox.pop(self.id) {
-                    return Event::Frame(frame);
-                }
-                let Some(conn) = lease.conn() else { return Event::Broken(None) };
-                let max_body = self.env.shared.config.max_body;
-                let talk = async {
-                    if !conn.is_flushed() {
-                        conn.flush().await?;
-                    }
-                    conn.read(max_body).await
+            Phase::Send { frame, place } => {
+                let sent = self.process.control().map(|control| control.try_send(frame.clone()));
+                self.phase = match sent {
+                    Some(Ok(())) => Phase::Run(place),
+                    _ => Phase::Send { frame, place },
                 };
-                tokio::select! {
-                    biased;
-                    frame = talk => match frame {
-                        Ok(Some(frame)) => Event::Frame(frame),
-                        Ok(None) => Event::Broken(None),
-                        Err(e) => Event::Broken(Some(e)),
-                    },
-                    () = self.mailbox.arrived(), if self.logs => Event::Again,
-                    () = ended(&mut self.exit) => {
-                        // It may have answered before it died, and a child may hold the lane open.
-                        match timeout(LAST_REPLIES, conn.read(max_body)).await {
-                            Ok(Ok(Some(frame))) => Event::Frame(frame),
-                            _ => Event::Broken(None),
-                        }
-                    }
-                    () = until(self.deadline) => Event::Expired,
-                }
             }
+            phase => self.phase = phase,
         }
     }
 
-    async fn loop_event(&mut self) -> Event {
-        if self.owed >= ITEM_CREDIT / 2 {
+    /// What happens next. May be abandoned at every await.
+    async fn event(&mut self) -> Event {
+        if self.owed >= ITEM_CREDIT / 2 && matches!(self.phase, Phase::Run(Grant::Loop(_))) {
             let credit = Control::Credit { id: self.id, items: self.owed };
-            let Some(control) = self.process.control() else { return Event::Broken(None) };
-            tokio::select! {
-                place = control.reserve() => {
-                    if let (Ok(place), Ok(frame)) = (place, Frame::new(&credit, Bytes::new())) {
-                        place.send(frame);
-                    }
-                    self.owed = 0;
-                }
-                () = ended(&mut self.exit) => self.owed = 0,
-                () = until(self.deadline) => return Event::Expired,
+            if let Ok(frame) = Frame::new(&credit, Bytes::new())
+                && let Some(end) = self.order(frame).await
+            {
+                return end;
             }
+            self.owed = 0;
         }
         if let Some(frame) = self.mailbox.pop(self.id) {
             return Event::Frame(frame);
         }
-        tokio::select! {
-            biased;
-            () = self.mailbox.arrived() => Event::Again,
-            () = ended(&mut self.exit) => {
-                match timeout(LAST_REPLIES, self.mailbox.arrived()).await {
-                    Ok(()) => Event::Again,
+        let max_body = self.env.shared.config.max_body;
+        match &mut self.phase {
+            Phase::Load { loading, .. } => tokio::select! {
+                biased;
+                () = self.mailbox.arrived() => Event::Again,
+                loaded = loading => match loaded {
+                    Ok(loaded) => Event::Loaded(loaded),
                     Err(_) => Event::Broken(None),
+                },
+                () = until(self.deadline) => Event::Expired,
+            },
+            Phase::Send { frame, .. } => {
+                let frame = frame.clone();
+                if let Some(end) = self.order(frame).await {
+                    return end;
                 }
+                if let Phase::Send { place, .. } = std::mem::replace(&mut self.phase, Phase::Moving)
+                {
+                    self.phase = Phase::Run(place);
+                }
+                Event::Again
             }
-            () = until(self.deadline) => Event::Expired,
+            Phase::Run(Grant::Lane(lease)) => tokio::select! {
+                biased;
+                frame = talk(lease, max_body) => match frame {
+                    Ok(frame) => Event::Frame(frame),
+                    Err(why) => Event::Broken(why),
+                },
+                () = self.mailbox.arrived(), if self.logs => Event::Again,
+                () = until(self.deadline) => Event::Expired,
+            },
+            Phase::Run(Grant::Loop(_)) => tokio::select! {
+                biased;
+                () = self.mailbox.arrived() => Event::Again,
+                _ = self.process.over() => {
+                    // It may have answered before it died.
+                    match timeout(LAST_REPLIES, self.mailbox.arrived()).await {
+                        Ok(()) => Event::Again,
+                        Err(_) => Event::Broken(None),
+                    }
+                }
+                () = until(self.deadline) => Event::Expired,
+            },
+            Phase::Moving => Event::Broken(None),
         }
     }
 
-    /// A load that ended well: goes on with the call. False when there was no load, or when the
-    /// load was all.
-    fn loaded(&mut self) -> bool {
-        match std::mem::replace(&mut self.phase, Phase::Run) {
-            Phase::Load { mut loaded, version, then } => {
-                *loaded = Some(version);
-                drop(loaded);
-                match (&mut self.grant, then) {
-                    (Grant::Lane(lease), Some(frame)) => {
-                        if let Some(conn) = lease.conn() {
-                            conn.queue(frame);
-                        }
-                        true
-                    }
-                    _ => false,
+    /// Writes to the control lane; an event when that can't be done.
+    async fn order(&self, frame: Frame) -> Option<Event> {
+        let Some(control) = self.process.control() else { return Some(Event::Broken(None)) };
+        tokio::select! {
+            place = control.reserve() => match place {
+                Ok(place) => {
+                    place.send(frame);
+                    None
                 }
+                Err(_) => Some(Event::Broken(None)),
+            },
+            _ = self.process.over() => Some(Event::Broken(None)),
+            () = until(self.deadline) => Some(Event::Expired),
+        }
+    }
+
+    /// A load ended: goes on with what follows it. False when its reply is the call's own.
+    fn loaded(&mut self, mut lease: Lease, reply: &Frame) -> bool {
+        lease.loaded();
+        let done = matches!(reply.header(), Ok(Reply::Done { .. }));
+        match std::mem::replace(&mut self.phase, Phase::Moving) {
+            Phase::Load { then: Then::Lane(frame), .. } if done => {
+                lease.begun();
+                if let Some(conn) = lease.conn() {
+                    conn.queue(frame);
+                }
+                self.phase = Phase::Run(Grant::Lane(lease));
+                true
+            }
+            Phase::Load { then: Then::Loop(frame, place), .. } if done => {
+                self.phase = Phase::Send { frame, place };
+                true
             }
             _ => false,
         }
     }
-
-    fn load_is_over(&mut self) -> Event {
-        match std::mem::replace(&mut self.phase, Phase::Run) {
-            Phase::LoadOnLane { then, .. } => {
-                let (id, mailbox) = (self.id, self.mailbox.clone());
-                if !self.process.calls.insert(id, "", self.logs, mailbox) {
-                    return Event::Broken(None);
-                }
-                self.phase = Phase::Send(then);
-                Event::Again
-            }
-            phase => {
-                self.phase = phase;
-                Event::Again
-            }
-        }
-    }
-
-    /// Gives up a load before its coroutine; true when that was all there was.
-    pub(super) fn is_loading_elsewhere(&self) -> bool {
-        matches!(self.phase, Phase::LoadOnLane { .. })
-    }
-}
-
-/// The lock of the service's entry in the process, when its version has to be loaded first.
-async fn needed(
-    process: &Process,
-    call: &Call,
-    unit: Option<&LoadUnit>,
-    deadline: Option<Instant>,
-) -> Result<Option<(OwnedMutexGuard<Option<Hash>>, Hash)>, ErrorInfo> {
-    let (service, version) = match (call.verb, &call.load, unit) {
-        (Verb::Load, Some(load), _) => (&call.service, load.version),
-        (Verb::Load, None, _) | (_, _, None) => return Ok(None),
-        (_, _, Some(unit)) => (&unit.service, unit.load.version),
-    };
-    let lock = process.loaded(service).lock_owned();
-    let loaded = tokio::select! {
-        biased;
-        loaded = lock => loaded,
-        status = process.over() => return Err(process.death_error(status)),
-        () = until(deadline) => return Err(expired(call.id)),
-    };
-    Ok((*loaded != Some(version) || call.verb == Verb::Load).then_some((loaded, version)))
-}
-
-/// The call that loads what `call` needs; in its name, so that output and cancellation are its own.
-fn load_call(call: &Call, unit: &LoadUnit) -> Call {
-    Call {
-        service: unit.service.clone(),
-        verb: Verb::Load,
-        method: None,
-        instance: None,
-        parts: if unit.body.is_empty() { Vec::new() } else { vec![unit.body.len() as u64] },
-        load: Some(unit.load.clone()),
-        ..call.clone()
-    }
-}
-
-async fn load_on_lane(
-    env: &Arc<Env>,
-    process: &Process,
-    call: &Call,
-    unit: &Option<Arc<LoadUnit>>,
-) -> Result<CallStream, ErrorInfo> {
-    let (call, body) = match unit.as_deref() {
-        Some(unit) if call.verb != Verb::Load => (load_call(call, unit), unit.body.clone()),
-        _ => return Err(ErrorInfo::new(ErrorKind::BadRequest, "a load runs on a lane")),
-    };
-    let inv = Invocation {
-        call,
-        body,
-        unit: None,
-        incarnation: Some(process.incarnation),
-        on_loop: false,
-        stateless: false,
-    };
-    super::handle::call(env, inv).await
 }
 
 /// Waits for a moment that may never come.
@@ -486,10 +439,19 @@ pub(super) fn expired(id: CallId) -> ErrorInfo {
         .call(id)
 }
 
+fn fail(error: ErrorInfo) -> Option<Frame> {
+    Frame::new(&Reply::fail(error), Bytes::new()).ok()
+}
+
 fn in_use(id: CallId) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::BadRequest, "a call of this id runs already")
         .hint("choose a fresh random id for each call")
         .call(id)
+}
+
+fn bad_load() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, "code can't be loaded this way")
+        .hint("send loads as plain calls, with what they load")
 }
 
 fn encode(header: &impl serde::Serialize, body: Bytes) -> Result<Frame, ErrorInfo> {
@@ -497,9 +459,4 @@ fn encode(header: &impl serde::Serialize, body: Bytes) -> Result<Frame, ErrorInf
         ErrorInfo::new(ErrorKind::BadRequest, format!("the call can't be sent: {e}"))
             .hint("pass less, or pass large data as a folder or blob")
     })
-}
-
-/// Waits for the end of a process, and holds no lock after it.
-async fn ended(exit: &mut watch::Receiver<Option<ExitStatus>>) {
-    let _ = exit.wait_for(Option::is_some).await;
 }

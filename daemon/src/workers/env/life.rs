@@ -1,0 +1,170 @@
+//! The life of a process: start, up, end.
+
+use std::{collections::HashMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+
+use rhd_protocol::{
+    env::EnvSpec,
+    error::ErrorInfo,
+    id::{Hash, encode_base32},
+};
+
+use super::Env;
+use crate::workers::{
+    build::{Built, path_with},
+    lock,
+    process::{Launch, Process},
+};
+
+/// Why a process did not come up.
+struct NotStarted {
+    error: ErrorInfo,
+    /// Whether another try may go better.
+    again: bool,
+}
+
+impl From<ErrorInfo> for NotStarted {
+    fn from(error: ErrorInfo) -> Self {
+        Self { error, again: false }
+    }
+}
+
+impl Env {
+    /// One life of one process, from its start to its end.
+    pub(super) async fn run_slot(self: Arc<Self>, index: usize, generation: u64, after: Duration) {
+        tokio::time::sleep(after).await;
+        let mut final_word = false;
+        let (failure, expected) = match self.launch(index, generation).await {
+            Ok(process) => {
+                self.is_up(&process);
+                let status = process.over().await;
+                let failure = process.death_error(status).on(&self.shared.node);
+                tracing::info!(env = %self.key, pid = process.pid, "{}", failure.message);
+                self.shared.registry.remove(&process);
+                (failure, process.ended_by_us())
+            }
+            Err(NotStarted { error, again }) => {
+                final_word = !again;
+                (error, false)
+            }
+        };
+        {
+            let mut state = lock(&self.state);
+            if state.generation != generation || state.closed.is_some() {
+                return;
+            }
+            let Some(slot) = state.slots.get_mut(index) else { return };
+            slot.clear();
+            slot.supervision.exited(self.shared.now(), expected, rand::random());
+            state.failure = Some(failure.clone());
+        }
+        if final_word && index == 0 {
+            self.refuse_all(&failure);
+        }
+        self.demand();
+    }
+
+    fn is_up(self: &Arc<Self>, process: &Arc<Process>) {
+        let starting = {
+            let mut state = lock(&self.state);
+            let Some((index, slot)) = state.slot_of(process) else {
+                return process.kill("its env was changed");
+            };
+            slot.ready = true;
+            slot.supervision.ready();
+            if index == 0 { std::mem::take(&mut state.starting) } else { Vec::new() }
+        };
+        for waiter in starting {
+            let _ = waiter.send(Ok(()));
+        }
+        self.settle();
+    }
+
+    async fn launch(
+        self: &Arc<Self>,
+        index: usize,
+        generation: u64,
+    ) -> Result<Arc<Process>, NotStarted> {
+        let spec = self.spec();
+        let built = self.shared.builder.build(&spec, None).await?;
+        let overlay = self.shared.builder.overlay(&built);
+        let launch = self.launch_of(&spec, &built, overlay).map_err(|e| self.start_error(&e))?;
+        let process = Process::start(launch).await.map_err(|e| self.start_error(&e))?;
+        {
+            let mut state = lock(&self.state);
+            if state.generation != generation || state.closed.is_some() {
+                process.kill("it is not needed any more");
+                return Err(self.gone_error().into());
+            }
+            state.built = Some(built);
+            if let Some(slot) = state.slots.get_mut(index) {
+                slot.process = Some(process.clone());
+            }
+        }
+        self.shared.registry.insert(self, &process);
+        let limit = self.shared.config.start_timeout();
+        let mut again = true;
+        let status = tokio::select! {
+            () = process.connected() => return Ok(process),
+            status = process.over() => status,
+            () = tokio::time::sleep(limit) => {
+                process.kill(&format!("it did not come up within {} s", limit.as_secs_f32()));
+                again = false;
+                process.over().await
+            }
+        };
+        self.shared.registry.remove(&process);
+        let error = process.death_error(status).on(&self.shared.node);
+        let error = error.hint("its last lines say why; `rhd env build` tries again at once");
+        Err(NotStarted { error, again })
+    }
+
+    fn launch_of(
+        &self,
+        spec: &EnvSpec,
+        built: &Built,
+        overlay: Option<PathBuf>,
+    ) -> std::io::Result<Launch> {
+        let shared = &self.shared;
+        let cwd = shared.home.join("scratch").join(Hash::of(self.key.as_bytes()).short());
+        std::fs::create_dir_all(&cwd)?;
+        let worker = encode_base32(&rand::random::<[u8; 10]>());
+        let token = encode_base32(&rand::random::<[u8; 32]>());
+        let mut vars: HashMap<OsString, OsString> =
+            spec.env_vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
+        vars.retain(|name, value| is_var(name, value));
+        let theirs = vars.remove(&OsString::from("PYTHONPATH"));
+        let path = std::iter::once(shared.sdk.clone()).chain(overlay);
+        let path = path.chain(theirs.iter().flat_map(std::env::split_paths));
+        let path = std::env::join_paths(path).unwrap_or_else(|_| shared.sdk.clone().into());
+        if let Some(bin) = built.interpreter.path.parent() {
+            vars.entry("PATH".into()).or_insert_with(|| path_with(bin));
+        }
+        if let Some(venv) = &built.venv {
+            vars.insert("VIRTUAL_ENV".into(), venv.into());
+        }
+        vars.extend([
+            ("PYTHONPATH".into(), path),
+            ("PYTHONUNBUFFERED".into(), "1".into()),
+            ("RHD_HOME".into(), shared.home.clone().into()),
+            ("RHD_WORKER".into(), worker.clone().into()),
+            ("RHD_WORKER_TOKEN".into(), token.clone().into()),
+            ("RHD_WORKER_SOCKET".into(), shared.socket.clone().into()),
+        ]);
+        Ok(Launch {
+            env: self.key.clone(),
+            python: built.interpreter.path.clone(),
+            vars,
+            unset: vec!["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"],
+            cwd,
+            worker,
+            token,
+            incarnation: shared.next_incarnation(),
+        })
+    }
+}
+
+/// Whether the system takes it as an environment variable.
+fn is_var(name: &OsString, value: &OsString) -> bool {
+    let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
+}
