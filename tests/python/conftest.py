@@ -156,31 +156,40 @@ def beta(mesh: Any) -> str:
     return "beta"
 
 
-@pytest.fixture
-def fresh(root: Path) -> Iterator[Callable[..., Node]]:
-    """Makes nodes that a test may break; this process is a client of the first."""
+@contextlib.contextmanager
+def nodes(root: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes of one realm; meanwhile this process is a client of the first."""
     before = os.environ.get("RHD_HOME")
     os.environ["RHD_AUTOSTART"] = "0"
-    nodes: list[Node] = []
+    made: list[Node] = []
     folder = Path(tempfile.mkdtemp(dir=root))
 
     def make(name: str, **settings: str) -> Node:
         node = Node(folder / name, name, **settings)
-        nodes.append(node)
+        made.append(node)
         node.up()
-        if len(nodes) == 1:
+        if len(made) == 1:
             use(node)
         else:
-            node.join(nodes[0])
+            node.join(made[0])
         return node
 
-    yield make
-    for node in nodes:
-        node.stop()
-    if before is not None:
-        os.environ["RHD_HOME"] = before
-    else:
-        os.environ.pop("RHD_HOME", None)
+    try:
+        yield make
+    finally:
+        for node in made:
+            node.stop()
+        if before is not None:
+            os.environ["RHD_HOME"] = before
+        else:
+            os.environ.pop("RHD_HOME", None)
+
+
+@pytest.fixture
+def fresh(root: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes that a test may break; this process is a client of the first."""
+    with nodes(root) as make:
+        yield make
 
 
 class Project:
@@ -234,11 +243,7 @@ def script(text: str, *args: str, home: Path | None = None, **more: Any) -> subp
     env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))}
     if home is not None:
         env["RHD_HOME"] = str(home)
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text), *args],
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **more,
+        [sys.executable, "-c", textwrap.dedent(text), *args], env=env, text=True, **more
     )

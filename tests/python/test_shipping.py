@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -161,6 +162,47 @@ def test_a_script_takes_its_neighbours_along(where: str, tmp_path: Path, mesh: A
         env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))},
     )
     assert done.stdout == "next door True False\n", done.stderr
+
+
+def test_only_what_changed_is_sent(beta: str, project: Project) -> None:
+    big = "data = '" + "x" * 300_000 + "'"
+    project.write(app="import big\ndef answer(): return len(big.data)", big=big)
+    remote = rh.function(project.load("app").answer).to(beta, project.env)
+    first = remote._deployment.info
+    assert remote() == 300_000
+    assert first["bytes_sent"] > 300_000 and first["files_sent"] >= 2
+    project.write(app="import big\ndef answer(): return len(big.data) + 1")
+    assert remote() == 300_001
+    second = remote._deployment.info
+    assert second["files_sent"] == 1 and second["bytes_sent"] < 1000
+
+
+def test_an_editable_install_of_setuptools_is_shipped(
+    where: str, tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "mapped" / "python" / "mapped"
+    package.mkdir(parents=True)
+    (tmp_path / "mapped" / "pyproject.toml").touch()
+    (package / "__init__.py").write_text("def value(): return 1")
+
+    class Finder:
+        """Maps names to folders without `sys.path`, as setuptools' own editable finder does."""
+
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            if name != "mapped":
+                return None
+            inside = [str(package)]
+            return importlib.util.spec_from_file_location(
+                name, package / "__init__.py", submodule_search_locations=inside
+            )
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    project.write(app="from mapped import value\ndef answer(): return value()")
+    remote = rh.function(project.load("app").answer).to(where, project.env)
+    assert remote() == 1
+    (package / "__init__.py").write_text("def value(): return 2222")
+    assert remote() == 2222
 
 
 def test_an_editable_install_is_shipped(where: str, tmp_path: Path, project: Project) -> None:
