@@ -163,7 +163,8 @@ def test_get_or_to_sends_only_what_is_not_there(beta: str) -> None:
 
 
 def test_a_subclass_of_module_goes_as_class_or_as_object(beta: str, project: Project) -> None:
-    project.write(counting="""
+    project.write(
+        counting="""
         import rhd as rh
 
         class Counter(rh.Module):
@@ -173,7 +174,8 @@ def test_a_subclass_of_module_goes_as_class_or_as_object(beta: str, project: Pro
             def up(self):
                 self.value += self.step
                 return self.value
-    """)
+    """
+    )
     counter = project.load("counting").Counter
     assert counter(1).up() == 2
     assert counter.to(beta, project.env)(10).up() == 11
@@ -209,11 +211,13 @@ def test_an_object_without_a_name_ends_with_its_last_handle(where: str) -> None:
 
 
 def test_refresh_learns_new_members(beta: str, project: Project) -> None:
-    project.write(toys="""
+    project.write(
+        toys="""
         class Toy:
             def old(self):
                 return "old"
-    """)
+    """
+    )
     toy = rh.module(project.load("toys").Toy).to(beta, project.env)()
     assert toy.old() == "old"
     assert toy.refresh().old() == "old"
