@@ -114,11 +114,11 @@ fn host_instance(
         made_from: class.unit.clone(),
         incarnation: Some(incarnation),
     };
-    inner.naming.registry().put_instance(hosted).map_err(|error| {
-        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
-            .hint("choose another name, or drop the instance that has it")
-            .on(&inner.mesh.name())
-    })?;
+    inner
+        .naming
+        .registry()
+        .put_instance(hosted)
+        .map_err(|error| ErrorInfo::from(error).on(&inner.mesh.name()))?;
     // The worker may have ended before the name was there to be forgotten.
     if !inner.workers.holds(&class.service.env, incarnation) {
         forget_lost(inner);

@@ -198,10 +198,7 @@ async fn install_inner(
         made_from: None,
         incarnation: None,
     };
-    let hosted = inner.naming.registry().put(hosted).map_err(|error| {
-        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
-            .hint("remove what is not needed with `rhd rm NAME`, or choose another name")
-    })?;
+    let hosted = inner.naming.registry().put(hosted).map_err(ErrorInfo::from)?;
     Ok(deployed(inner, &hosted.service))
 }
 
