@@ -247,6 +247,32 @@ fn a_refused_call_is_answered_before_its_arguments_are_sent() {
 }
 
 #[test]
+fn the_last_deployment_of_a_name_is_the_one_that_is_called() {
+    let mesh = Mesh::of(2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("where.py");
+    let deploy = |value: u8, to: &str| {
+        let source = format!(
+            "import rhd as rh\ndef which():\n    return {value}\nrh.function(which, name='which').to({to:?})\n"
+        );
+        fs::write(&file, source).unwrap();
+        mesh[0].rhd(&["python", file.to_str().unwrap()]).ok();
+    };
+    let says = |value: &str| {
+        until(&format!("it is {value}"), || {
+            (mesh[0].rhd(&["call", "which"]).stdout == value).then_some(())
+        });
+    };
+    deploy(1, "n0");
+    says("1\n");
+    deploy(2, "n1");
+    says("2\n");
+    // What n0 has had all along.
+    deploy(1, "n0");
+    says("1\n");
+}
+
+#[test]
 fn a_killed_caller_cancels_its_call() {
     let mut mesh = Mesh::of(2);
     deploy(&mesh[0], "n1");

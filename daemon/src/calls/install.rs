@@ -164,11 +164,18 @@ async fn install_inner(
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);
-    if let Some(hosted) = inner.naming.registry().get(&deployment.name)
-        && hosted.service.version == version
-        && hosted.unit.is_some()
-    {
+    let before = inner.naming.registry().get(&deployment.name);
+    if let Some(same) = before.filter(|h| h.service.version == version && h.unit.is_some()) {
         out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
+        let newer_elsewhere = inner.naming.next_generation(&deployment.name)
+            > same.service.generation.saturating_add(1);
+        if !newer_elsewhere {
+            return Ok(deployed(inner, &same.service));
+        }
+        // The same code as before, but the last word: calls come here again.
+        let mut again = Hosted::clone(&same);
+        again.service.generation = deployment.generation;
+        let hosted = inner.naming.registry().put(again).map_err(ErrorInfo::from)?;
         return Ok(deployed(inner, &hosted.service));
     }
     let env = out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
