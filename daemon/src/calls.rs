@@ -19,14 +19,21 @@ mod serve;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rhd_protocol::{api::Request, call::Call, error::ErrorInfo, id::NodeId, wire};
+use rhd_protocol::{
+    api::Request,
+    call::{Call, Verb},
+    error::ErrorInfo,
+    id::{Hash, NodeId},
+    service::{ServiceAd, ServiceKind},
+    wire,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use replies::{Answer, Failed, Outbox, Replies};
 
 use crate::{
     blobs::Blobs,
-    mesh::{Mesh, Priority},
+    mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     workers::Workers,
 };
@@ -101,6 +108,34 @@ impl Calls {
 }
 
 impl Inner {
+    /// Sends a call to a peer, and notes the instance that it builds there or drops.
+    async fn send(
+        self: &Arc<Self>,
+        stream: Stream,
+        call: Call,
+        body: Bytes,
+    ) -> Result<Replies, ErrorInfo> {
+        let (inner, peer) = (self.clone(), stream.peer);
+        let built = call.instance.clone().filter(|_| call.verb == Verb::New);
+        let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
+        let replies = remote::call(&inner, stream, call, body).await?;
+        Ok(match built.clone().or(dropped) {
+            Some(name) => replies.on_success(move || {
+                let generation = inner.naming.next_generation(&name);
+                let ad = built.map(|name| ServiceAd {
+                    name,
+                    kind: ServiceKind::Instance,
+                    env: String::new(),
+                    version: Hash::of(&[]),
+                    generation,
+                });
+                inner.naming.note(peer, &name, ad);
+                Ok(())
+            }),
+            None => replies,
+        })
+    }
+
     async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
         let inner = &self;
         inner.open_for_work()?;
@@ -117,7 +152,7 @@ impl Inner {
                 Route::Peer(peer) => {
                     let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
                     match opened {
-                        Ok(stream) => return remote::call(inner, stream, call, body).await,
+                        Ok(stream) => return inner.send(stream, call, body).await,
                         // Nothing was sent: another host may have it.
                         Err(_) if node.is_none() => unreachable.push(peer),
                         Err(error) => return Err(error),

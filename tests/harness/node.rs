@@ -32,6 +32,7 @@ pub struct Unstarted {
     home: TempDir,
     name: String,
     flags: Vec<String>,
+    vars: Vec<(String, String)>,
 }
 
 impl Unstarted {
@@ -47,12 +48,29 @@ impl Unstarted {
         self
     }
 
+    /// Sets a variable in the daemon's environment.
+    #[must_use]
+    pub fn var(mut self, name: &str, value: &str) -> Self {
+        self.vars.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn up(self) -> Node {
-        let child = spawn(self.home(), &self.name, &self.flags);
+        let child = self.spawn();
         let mut node = Node { setup: self, child };
         node.ready();
         node
+    }
+
+    fn spawn(&self) -> Child {
+        let output = self.home().join(OUTPUT);
+        let output = File::options().create(true).append(true).open(output).unwrap();
+        let mut command = command();
+        command.arg("--home").arg(self.home()).args(["up", "--name", &self.name]);
+        command.args(&self.flags).envs(self.vars.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        command.spawn().unwrap()
     }
 }
 
@@ -74,7 +92,7 @@ impl Node {
         // A socket's path has to fit into 107 bytes.
         let home = tempfile::Builder::new().prefix("rhd-").tempdir().unwrap();
         let flags = ["--port", "0", "--set", "mesh.mdns=false"].map(str::to_owned).to_vec();
-        Unstarted { home, name: name.to_owned(), flags }
+        Unstarted { home, name: name.to_owned(), flags, vars: Vec::new() }
     }
 
     /// The state directory.
@@ -171,7 +189,7 @@ impl Node {
     /// Starts the daemon again in the same home; the old one must be gone.
     pub fn restart(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "{} still runs", self.name());
-        self.child = spawn(self.setup.home(), &self.setup.name, &self.setup.flags);
+        self.child = self.setup.spawn();
         self.ready();
     }
 
@@ -215,14 +233,6 @@ impl Drop for Node {
             let _ = self.child.wait();
         }
     }
-}
-
-fn spawn(home: &Path, name: &str, flags: &[String]) -> Child {
-    let output = File::options().create(true).append(true).open(home.join(OUTPUT)).unwrap();
-    let mut command = command();
-    command.arg("--home").arg(home).args(["up", "--name", name]).args(flags);
-    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-    command.spawn().unwrap()
 }
 
 fn ask<T>(

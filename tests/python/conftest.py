@@ -1,4 +1,4 @@
-"""Real daemons for the tests: one mesh of two nodes for all, and fresh ones for those that break things."""
+"""Real daemons: one mesh of two nodes for all tests, fresh ones for those that break things."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class Node:
         """Runs a verb and returns its stdout."""
         done = subprocess.run(
             [BINARY, "--home", str(self.home), *args],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert not check or done.returncode == 0, f"rhd {args}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -62,18 +65,26 @@ class Node:
     def up(self) -> Node:
         """Starts it and waits until it answers."""
         env = {
-            **os.environ, "RHD_NODE_NAME": self.name, "RHD_NODE_USER": "ann",
-            "RHD_WORKERS_PYTHON": sys.executable, **self.settings,
+            **os.environ,
+            "RHD_NODE_NAME": self.name,
+            "RHD_NODE_USER": "ann",
+            "RHD_WORKERS_PYTHON": sys.executable,
+            **self.settings,
         }
         env.pop("RHD_HOME", None)
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "out.log", "ab") as out:
             self.process = subprocess.Popen(
-                [BINARY, "--home", str(self.home), "up"], env=env, stdout=out, stderr=out,
+                [BINARY, "--home", str(self.home), "up"],
+                env=env,
+                stdout=out,
+                stderr=out,
                 stdin=subprocess.DEVNULL,
             )
-        until(lambda: self.process and (self.process.poll() is not None or self.status()),
-              f"{self.name} answers")
+        until(
+            lambda: self.process and (self.process.poll() is not None or self.status()),
+            f"{self.name} answers",
+        )
         assert self.process.poll() is None, (self.home / "out.log").read_text()
         return self
 
@@ -97,7 +108,7 @@ class Node:
     def join(self, other: Node) -> Node:
         """Joins the realm of another node and waits until both have a link."""
         self.cli("join", other.cli("invite"))
-        until(lambda: self._linked(other) and other._linked(self), f"{self.name} joins {other.name}")
+        until(lambda: self._linked(other) and other._linked(self), f"{self.name} joins")
         return self
 
     def _linked(self, other: Node) -> bool:
@@ -145,31 +156,40 @@ def beta(mesh: Any) -> str:
     return "beta"
 
 
-@pytest.fixture
-def fresh(root: Path) -> Iterator[Callable[..., Node]]:
-    """Makes nodes that a test may break; this process is a client of the first."""
+@contextlib.contextmanager
+def nodes(root: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes of one realm; meanwhile this process is a client of the first."""
     before = os.environ.get("RHD_HOME")
     os.environ["RHD_AUTOSTART"] = "0"
-    nodes: list[Node] = []
+    made: list[Node] = []
     folder = Path(tempfile.mkdtemp(dir=root))
 
     def make(name: str, **settings: str) -> Node:
         node = Node(folder / name, name, **settings)
-        nodes.append(node)
+        made.append(node)
         node.up()
-        if len(nodes) == 1:
+        if len(made) == 1:
             use(node)
         else:
-            node.join(nodes[0])
+            node.join(made[0])
         return node
 
-    yield make
-    for node in nodes:
-        node.stop()
-    if before is not None:
-        os.environ["RHD_HOME"] = before
-    else:
-        os.environ.pop("RHD_HOME", None)
+    try:
+        yield make
+    finally:
+        for node in made:
+            node.stop()
+        if before is not None:
+            os.environ["RHD_HOME"] = before
+        else:
+            os.environ.pop("RHD_HOME", None)
+
+
+@pytest.fixture
+def fresh(root: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes that a test may break; this process is a client of the first."""
+    with nodes(root) as make:
+        yield make
 
 
 class Project:
@@ -223,7 +243,7 @@ def script(text: str, *args: str, home: Path | None = None, **more: Any) -> subp
     env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))}
     if home is not None:
         env["RHD_HOME"] = str(home)
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text), *args], env=env, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
+        [sys.executable, "-c", textwrap.dedent(text), *args], env=env, text=True, **more
     )

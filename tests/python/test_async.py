@@ -83,23 +83,26 @@ def test_one_handle_serves_several_loops(beta: str) -> None:
     assert [asyncio.run(remote(i)) for i in range(3)] == [0, 1, 2]
 
 
-def test_the_loop_runs_on_while_a_call_waits(beta: str) -> None:
-    async def later():
+def test_the_loop_runs_on_while_a_call_waits(beta: str, tmp_path: Path) -> None:
+    async def later(path):
         import asyncio
+        import os
 
-        await asyncio.sleep(0.2)
+        while not os.path.exists(path):
+            await asyncio.sleep(0.01)
+        return "done"
 
     remote = rh.function(later).to(beta)
 
-    async def main() -> int:
-        turns = 0
-        task = asyncio.create_task(remote())
-        while not task.done():
+    async def main() -> str:
+        task = asyncio.create_task(remote(str(tmp_path / "go")))
+        for _ in range(100):
             await asyncio.sleep(0)
-            turns += 1
-        return turns
+        # Reached only when the call does not hold the loop.
+        (tmp_path / "go").touch()
+        return await task
 
-    assert asyncio.run(main()) > 10
+    assert asyncio.run(main()) == "done"
 
 
 def test_errors_of_coroutines_are_raised(where: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import rhd as rh
-from conftest import script
+from conftest import script, until
 
 
 def test_threads_share_a_handle(where: str) -> None:
@@ -107,15 +110,11 @@ def test_a_forked_child_keeps_no_stream_of_its_parent_open(where: str, tmp_path:
         finally:
             open(path, "w").close()
 
-    from conftest import until
-
     items = rh.function(endless).to(where)(str(path))
     next(items)
     child = os.fork()
     if child == 0:
-        import time
-
-        time.sleep(60)
+        signal.pause()
         os._exit(0)
     try:
         items.close()
@@ -139,3 +138,29 @@ def test_two_deploys_of_one_name_at_once(mesh: Any) -> None:
         handles = list(pool.map(deploy, [1, 2]))
     values = {handle() for handle in handles}
     assert len(values) == 1 and values <= {1, 2}
+
+
+def test_two_clients_deploy_one_name_at_once(mesh: Any, tmp_path: Path) -> None:
+    program = """
+        import os, sys, time, rhd as rh
+        n, gate = int(sys.argv[1]), sys.argv[2]
+        def made():
+            return n
+        to = rh.function(made, name="tests/fought-over")
+        open(f"{gate}.{n}", "w").close()
+        while not os.path.exists(gate): time.sleep(0.001)
+        print([to.to("beta")() for _ in range(5)])
+    """
+    gate = tmp_path / "gate"
+    # One asks the host itself, the other reaches it across the mesh.
+    programs = [script(program, str(n), str(gate), home=mesh[n].home) for n in (0, 1)]
+    until(lambda: len(list(tmp_path.glob("gate.*"))) == 2, "both are there")
+    gate.touch()
+    for one in programs:
+        out, err = one.communicate(timeout=60)
+        assert one.returncode == 0, err
+        values = json.loads(out)
+        assert len(values) == 5 and set(values) <= {0, 1}
+    (value,) = {rh.load("tests/fought-over")() for _ in range(5)}
+    assert value in (0, 1)
+    assert rh.ls("tests").count("/ann/tests/fought-over") == 1

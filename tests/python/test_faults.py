@@ -1,32 +1,18 @@
-"""What breaks: workers, nodes, clients, envs. Nothing hangs, nothing runs twice."""
+"""What breaks: workers, clients, envs. Nothing hangs, nothing runs twice."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rhd as rh
 from conftest import Node, hosted, script, until
-
-Fresh = Callable[..., Node]
-
-
-def wait_for(path: str, mark: str) -> str:
-    """Remote code that tells that it began and ends when told to."""
-    import os
-    import time
-
-    with open(path, "a") as out:
-        out.write("began\n")
-    while not os.path.exists(mark):
-        time.sleep(0.01)
-    return "done"
 
 
 def test_a_worker_that_ends_itself_is_reported_and_replaced(where: str) -> None:
@@ -68,85 +54,6 @@ def test_an_object_of_a_lost_worker_is_gone_and_says_so(beta: str) -> None:
     assert until(error, "it is reported as gone")
 
 
-def test_a_killed_node_is_peer_lost_and_nothing_runs_twice(
-    fresh: Fresh, tmp_path: Path
-) -> None:
-    fresh("near")
-    far = fresh("far")
-    began, mark = tmp_path / "began", tmp_path / "mark"
-    remote = rh.function(wait_for).to("far")
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            remote(str(began), str(mark))
-        except BaseException as e:
-            failed.append(e)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    until(began.exists, "the call began")
-    far.kill()
-    thread.join(60)
-    assert not thread.is_alive()
-    (error,) = failed
-    assert isinstance(error, rh.PeerLost) and error.call_id and error.hint
-    assert began.read_text() == "began\n"
-
-
-def test_a_killed_daemon_here_is_told_apart(fresh: Fresh, tmp_path: Path) -> None:
-    near = fresh("near")
-    began = tmp_path / "began"
-    remote = rh.function(wait_for).to("here")
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            remote(str(began), str(tmp_path / "mark"))
-        except BaseException as e:
-            failed.append(e)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    until(began.exists, "the call began")
-    near.kill()
-    thread.join(60)
-    assert not thread.is_alive()
-    (error,) = failed
-    assert isinstance(error, rh.DaemonUnavailable) and error.call_id and error.hint
-    near.up()
-    quick = rh.function(lambda x: x).to("here")
-    assert quick(1) == 1
-
-
-def test_a_function_outlives_a_restart_of_its_node(fresh: Fresh) -> None:
-    near = fresh("near")
-    remote = rh.function(lambda x: x + 1).to("here")
-    assert remote(1) == 2
-    near.stop()
-    near.up()
-    assert remote(2) == 3
-
-
-def test_retries_repeat_only_what_was_lost_and_only_when_asked(
-    fresh: Fresh, tmp_path: Path
-) -> None:
-    fresh("near")
-    far = fresh("far")
-    began, mark = tmp_path / "began", tmp_path / "mark"
-    remote = rh.function(wait_for).to("far").options(retries=200)
-    result: list[Any] = []
-    thread = threading.Thread(target=lambda: result.append(remote(str(began), str(mark))))
-    thread.start()
-    until(began.exists, "the call began")
-    far.kill()
-    far.up()
-    until(lambda: began.read_text().count("began") == 2, "it was called again")
-    mark.touch()
-    thread.join(60)
-    assert result == ["done"]
-
-
 def test_ctrl_c_cancels_the_call_and_is_raised(where: str, tmp_path: Path) -> None:
     program = script(
         """
@@ -163,7 +70,8 @@ def test_ctrl_c_cancels_the_call_and_is_raised(where: str, tmp_path: Path) -> No
         except KeyboardInterrupt:
             print("interrupted", rh.function(lambda: 1).to(sys.argv[1])())
         """,
-        where, str(tmp_path / "began"),
+        where,
+        str(tmp_path / "began"),
     )
     until((tmp_path / "began").exists, "the call began")
     program.send_signal(signal.SIGINT)
@@ -197,7 +105,10 @@ def test_a_call_that_is_never_taken_back_ends_with_its_client(beta: str, tmp_pat
 def test_a_package_that_does_not_exist_brings_the_resolvers_words(beta: str) -> None:
     with pytest.raises(rh.EnvError) as caught:
         rh.function(lambda: 1).to(beta, env=["no-such-package-as-this-one-rhd==9.9"])
-    assert "no-such-package-as-this-one-rhd" in str(caught.value)
+    said = str(caught.value)
+    assert "no-such-package-as-this-one-rhd" in said and caught.value.hint
+    # Words of pip and of uv, which we don't have ourselves.
+    assert re.search("No matching distribution|No solution found|not found in", said)
 
 
 def test_a_missing_module_names_itself_and_what_to_ask_for(where: str) -> None:
@@ -234,14 +145,19 @@ def test_a_hanging_call_keeps_no_others_waiting(where: str, tmp_path: Path) -> N
             time.sleep(1)
 
     remote = rh.function(hang).to(where)
-    thread = threading.Thread(
-        target=lambda: pytest.raises(rh.Timeout, remote.options(timeout=5))
-    )
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        with pytest.raises(rh.Timeout) as caught:
+            remote.options(timeout=5)()
+        failed.append(caught.value)
+
+    thread = threading.Thread(target=run)
     thread.start()
     quick = rh.function(lambda: 1).to(where)
     assert [quick() for _ in range(10)] == [1] * 10
     thread.join(30)
-    assert not thread.is_alive()
+    assert not thread.is_alive() and len(failed) == 1
 
 
 def test_arguments_that_cannot_be_pickled_fail_here(where: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import rhd as rh
-from conftest import until
+from conftest import script, until
 from rhd import console
 
 
@@ -62,7 +65,6 @@ def test_output_comes_while_the_call_runs(where: str, monkeypatch: pytest.Monkey
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    import os
     import tempfile
 
     path = tempfile.mktemp()
@@ -91,6 +93,36 @@ def test_a_bar_that_redraws_itself_keeps_its_carriage_returns(
     capsys.readouterr()
     remote()
     assert capsys.readouterr().err == "\r0/3\r1/3\r2/3\n"
+
+
+def test_bars_of_tqdm_are_drawn_here_as_they_go(where: str, tmp_path: Path) -> None:
+    program = script(
+        """
+        import sys, rhd as rh
+        def bar(path):
+            import os, time
+            from tqdm import tqdm
+            for i in tqdm(range(3), desc="rows", mininterval=0, ascii=True):
+                while i == 1 and not os.path.exists(path):
+                    time.sleep(0.01)
+        rh.function(bar).to(sys.argv[1])(sys.argv[2])
+        """,
+        where,
+        str(tmp_path / "go"),
+    )
+    assert program.stderr is not None
+    seen = b""
+    while b"| 1/3 [" not in seen:
+        more = os.read(program.stderr.fileno(), 4096)
+        assert more, seen
+        seen += more
+    # It is drawn so far while the call waits.
+    assert b"| 2/3 [" not in seen
+    (tmp_path / "go").touch()
+    _, rest = program.communicate(timeout=60)
+    assert b"\rrows:  33%" in seen and "rows: 100%" in rest
+    drawn = re.findall(r"\| (\d)/3 \[", seen.decode() + rest)
+    assert drawn == ["0", "1", "2", "3"]
 
 
 def test_lines_of_calls_side_by_side_stay_whole(
@@ -185,8 +217,6 @@ def test_a_flood_does_not_stall_other_calls(where: str, monkeypatch: pytest.Monk
     finally:
         open(path, "w").close()
         thread.join(30)
-        import os
-
         os.unlink(path)
     assert not thread.is_alive()
 

@@ -163,7 +163,8 @@ def test_get_or_to_sends_only_what_is_not_there(beta: str) -> None:
 
 
 def test_a_subclass_of_module_goes_as_class_or_as_object(beta: str, project: Project) -> None:
-    project.write(counting="""
+    project.write(
+        counting="""
         import rhd as rh
 
         class Counter(rh.Module):
@@ -173,7 +174,8 @@ def test_a_subclass_of_module_goes_as_class_or_as_object(beta: str, project: Pro
             def up(self):
                 self.value += self.step
                 return self.value
-    """)
+    """
+    )
     counter = project.load("counting").Counter
     assert counter(1).up() == 2
     assert counter.to(beta, project.env)(10).up() == 11
@@ -209,11 +211,13 @@ def test_an_object_without_a_name_ends_with_its_last_handle(where: str) -> None:
 
 
 def test_refresh_learns_new_members(beta: str, project: Project) -> None:
-    project.write(toys="""
+    project.write(
+        toys="""
         class Toy:
             def old(self):
                 return "old"
-    """)
+    """
+    )
     toy = rh.module(project.load("toys").Toy).to(beta, project.env)()
     assert toy.old() == "old"
     assert toy.refresh().old() == "old"
@@ -236,3 +240,13 @@ def test_notes_on_a_handle_stay_here(shelf: Any) -> None:
     one = shelf()
     one.local["seen"] = True
     assert one.local == {"seen": True}
+
+
+def test_what_was_just_built_there_is_found_at_once(beta: str) -> None:
+    """Before beta's presence can have said so: whoever deploys a name may call it."""
+    for i in range(10):
+        made = rh.module(Shelf).to(beta)(name=f"just-{i}")
+        assert rh.load(f"just-{i}").put(i) == 1
+        assert made.things == [i]
+        called = rh.function(len, name=f"count-{i}").to(beta)
+        assert rh.load(f"count-{i}")("abc") == called("abc") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -33,8 +34,10 @@ def test_a_project_goes_with_its_function(where: str, project: Project) -> None:
 
 
 def test_an_edit_runs_at_the_next_call(where: str, project: Project) -> None:
-    project.write(app="from helper import part\ndef answer(): return part() + '1'",
-                  helper="def part(): return 'a'")
+    project.write(
+        app="from helper import part\ndef answer(): return part() + '1'",
+        helper="def part(): return 'a'",
+    )
     remote = rh.function(project.load("app").answer).to(where, project.env)
     assert remote() == "a1"
     project.write(app="from helper import part\ndef answer(): return part() + '22'")
@@ -77,7 +80,9 @@ def test_an_edited_class_builds_new_objects(beta: str, project: Project) -> None
     project.write(app="class Thing:\n    def say(self): return 'old'")
     remote = rh.module(project.load("app").Thing).to(beta, project.env)
     old = remote()
-    project.write(app="class Thing:\n    def say(self): return 'newer'\n    def more(self): return 1")
+    project.write(
+        app="class Thing:\n    def say(self): return 'newer'\n    def more(self): return 1"
+    )
     new = remote()
     assert (old.say(), new.say(), new.more()) == ("old", "newer", 1)
 
@@ -85,7 +90,8 @@ def test_an_edited_class_builds_new_objects(beta: str, project: Project) -> None
 def test_a_decorated_function_of_a_module_is_called_not_wrapped(
     where: str, project: Project
 ) -> None:
-    project.write(app="""
+    project.write(
+        app="""
         import rhd as rh
 
         @rh.function
@@ -95,7 +101,8 @@ def test_a_decorated_function_of_a_module_is_called_not_wrapped(
         @rh.function
         def both(x):
             return double(x) + 1
-    """)
+    """
+    )
     app = project.load("app")
     assert app.both(2) == 5
     assert app.both.to(where, project.env)(2) == 5
@@ -130,7 +137,8 @@ def test_functions_of_packages_and_of_python_go_by_name(where: str) -> None:
 def test_a_script_takes_its_neighbours_along(where: str, tmp_path: Path, mesh: Any) -> None:
     (tmp_path / "neighbour.py").write_text("def value(): return 'next door'")
     (tmp_path / "data.bin").write_bytes(b"x" * 100)
-    (tmp_path / "main.py").write_text(textwrap.dedent("""
+    (tmp_path / "main.py").write_text(
+        textwrap.dedent("""
         import os, sys
         import rhd as rh
         from neighbour import value
@@ -142,13 +150,59 @@ def test_a_script_takes_its_neighbours_along(where: str, tmp_path: Path, mesh: A
         if __name__ == "__main__":
             said, files = rh.function(task).to(sys.argv[1])()
             print(said, "neighbour.py" in files, "data.bin" in files)
-    """))
+    """)
+    )
     done = subprocess.run(
-        [sys.executable, "main.py", where], cwd=tmp_path, capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, "main.py", where],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))},
     )
     assert done.stdout == "next door True False\n", done.stderr
+
+
+def test_only_what_changed_is_sent(beta: str, project: Project) -> None:
+    big = "data = '" + "x" * 300_000 + "'"
+    project.write(app="import big\ndef answer(): return len(big.data)", big=big)
+    remote = rh.function(project.load("app").answer).to(beta, project.env)
+    first = remote._deployment.info
+    assert remote() == 300_000
+    assert first["bytes_sent"] > 300_000 and first["files_sent"] >= 2
+    project.write(app="import big\ndef answer(): return len(big.data) + 1")
+    assert remote() == 300_001
+    second = remote._deployment.info
+    assert second["files_sent"] == 1 and second["bytes_sent"] < 1000
+
+
+def test_an_editable_install_of_setuptools_is_shipped(
+    where: str, tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "mapped" / "python" / "mapped"
+    package.mkdir(parents=True)
+    (tmp_path / "mapped" / "pyproject.toml").touch()
+    (package / "__init__.py").write_text("def value(): return 1")
+
+    class Finder:
+        """Maps names to folders without `sys.path`, as setuptools' own editable finder does."""
+
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            if name != "mapped":
+                return None
+            inside = [str(package)]
+            return importlib.util.spec_from_file_location(
+                name, package / "__init__.py", submodule_search_locations=inside
+            )
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    project.write(app="from mapped import value\ndef answer(): return value()")
+    remote = rh.function(project.load("app").answer).to(where, project.env)
+    assert remote() == 1
+    (package / "__init__.py").write_text("def value(): return 2222")
+    assert remote() == 2222
 
 
 def test_an_editable_install_is_shipped(where: str, tmp_path: Path, project: Project) -> None:
@@ -169,12 +223,14 @@ def test_an_editable_install_is_shipped(where: str, tmp_path: Path, project: Pro
 
 
 def test_ignored_and_huge_files_stay_at_home(beta: str, project: Project) -> None:
-    project.write(app="""
+    project.write(
+        app="""
         import os
 
         def names():
             return sorted(os.listdir(os.path.dirname(__file__)))
-    """)
+    """
+    )
     (project.path / ".git").mkdir()
     (project.path / ".gitignore").write_text("data/\n")
     (project.path / "data").mkdir()

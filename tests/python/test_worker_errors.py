@@ -150,10 +150,10 @@ def test_a_result_that_cannot_be_pickled_says_what_and_what_to_do(daemon):
         "alock",
     )
     for under in (daemon.start("lock"), daemon.start_async("alock")):
-        with pytest.raises(errors.RemoteError, match="_thread.lock") as info:
+        with pytest.raises(errors.RemoteError, match=r"_thread\.lock") as info:
             under.result()
         assert "return plain data" in info.value.hint
-    with pytest.raises(errors.RemoteError, match=r"\.part\[1\]\['deep'\] is of type _thread.lock"):
+    with pytest.raises(errors.RemoteError, match=r"\.part\[1\]\['deep'\] is of type _thread\.lock"):
         daemon.call("nested")
     with pytest.raises(errors.RemoteError, match="written as json"):
         daemon.call("lock", codec="json")

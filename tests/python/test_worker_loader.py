@@ -72,7 +72,7 @@ def test_two_projects_with_one_module_name_are_told_apart(daemon):
     one = daemon.project("one", "1", a="import utils\ndef f(): return utils.N\n", utils="N = 1\n")
     two = daemon.project("two", "1", b="import utils\ndef f(): return utils.N\n", utils="N = 2\n")
     daemon.load("f", "a", "f", one)
-    with pytest.raises(errors.EnvError, match="define module 'utils'.*one") as info:
+    with pytest.raises(errors.EnvError, match=r"define module 'utils'.*one") as info:
         daemon.load("g", "b", "f", two)
     assert "two" in str(info.value) and "rh.env(name=" in info.value.hint
     # The refused project is out of the way again.
@@ -161,7 +161,7 @@ def test_by_value_code_finds_the_project_that_was_sent_with_it(daemon, tmp_path,
 
 
 def test_another_minor_version_is_refused_before_anything_runs(daemon):
-    with pytest.raises(errors.VersionMismatch, match="Python 3.2") as info:
+    with pytest.raises(errors.VersionMismatch, match=r"Python 3\.2") as info:
         daemon.load_value("f", lambda: 1, python="3.2")
     assert 'rh.env(python="3.2")' in info.value.hint
 

@@ -17,7 +17,8 @@ def test_both_streams_come_back_in_lines_before_the_result(daemon):
             warnings.warn("warned")
             print("\\udcff lone")
             sys.stdout.writelines(["a", "b\\n"])
-            return sys.stdout.isatty(), sys.stdout.encoding, sys.stdout.fileno(), sys.stderr.fileno()
+            out, err = sys.stdout, sys.stderr
+            return out.isatty(), out.encoding, out.fileno(), err.fileno()
         """,
         "talk",
     )

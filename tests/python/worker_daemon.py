@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
@@ -19,8 +20,6 @@ import pytest
 SDK = Path(__file__).resolve().parents[2] / "sdk" / "python"
 if str(SDK) not in sys.path:
     sys.path.insert(0, str(SDK))
-
-import contextlib
 
 from rhd import codec, errors, frames  # noqa: E402
 from rhd._deps import msgpack  # noqa: E402
@@ -127,7 +126,7 @@ class Daemon:
         self.reading = threading.Event()
         self.reading.set()
         self.hellos: queue.Queue[dict] = queue.Queue()
-        self.out = open(folder / "worker.out", "wb")
+        self.out = (folder / "worker.out").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rhd.worker"],
             env={

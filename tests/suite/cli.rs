@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rhd_tests::{Node, binary, command, rhd};
+use rhd_tests::{Node, binary, command, rhd, until};
 
 #[test]
 fn without_a_daemon_every_verb_that_needs_one_ends_with_3_and_says_how_to_start_it() {
@@ -73,6 +73,50 @@ fn listings_have_the_same_shape_as_json() {
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("NAME") && lines[1].starts_with("shapes"), "{table}");
     assert_eq!(lines[0].find("ROLE"), lines[1].find("member"), "{table}");
+}
+
+#[test]
+fn verbs_that_change_something_answer_in_json_too() {
+    let (host, guest) = (Node::start("host"), Node::start("guest"));
+    let invited = host.rhd(&["invite", "--json"]).json();
+    let ticket = invited["ticket"].as_str().unwrap();
+    let joined = guest.rhd(&["join", ticket, "--name", "renamed", "--json"]).json();
+    assert_eq!((&joined["name"], &joined["founder"]), (&"renamed".into(), &false.into()));
+    assert_eq!(joined["realm"], host.status().realm);
+
+    let built = host.rhd(&["env", "build", "--name", "plain", "--var", "A=b", "--json"]).json();
+    assert_eq!((&built["key"], &built["running"]), (&"plain".into(), &true.into()));
+    assert_eq!(built["spec"]["env_vars"]["A"], "b");
+    let listed = host.rhd(&["env", "ls", "--json"]).json();
+    assert!(listed.as_array().unwrap().iter().any(|env| env["key"] == "plain"), "{listed}");
+
+    let add = "import math, rhd as rh; rh.function(math.gcd, name='gcd').to('here')";
+    host.rhd(&["python", "-c", add]).ok();
+    let shown = host.rhd(&["show", "gcd", "--json"]).json();
+    assert_eq!((&shown["node"], &shown["service"]["kind"]), (&"host".into(), &"function".into()));
+    assert!(host.rhd(&["ls"]).ok().lines().any(|line| line.contains("/gcd  function")));
+    assert_eq!(host.rhd(&["call", "gcd", "12", "18"]).ok(), "6\n");
+
+    let removed = host.rhd(&["rm", "gcd"]);
+    assert!(removed.stderr.contains("removed gcd"), "{removed:?}");
+    assert_eq!(removed.ok(), "");
+    assert_eq!(host.rhd(&["env", "rm", "plain"]).ok(), "");
+    let left = host.rhd(&["env", "ls"]).ok();
+    assert!(!left.contains("plain"), "{left}");
+    assert_eq!(host.rhd(&["down"]).ok(), "");
+    host.rhd(&["status", "--json"]).fails(3);
+}
+
+#[test]
+fn a_node_that_only_serves_ends_with_4_when_it_would_deploy() {
+    let (host, guest) = (Node::start("host"), Node::start("serves"));
+    let ticket = host.rhd(&["invite", "--role", "node"]).ok();
+    guest.join(ticket.trim());
+    until("they are linked", || (guest.peers().len() == 2).then_some(()));
+    let said = guest.rhd(&["env", "build", "--node", "host", "--name", "x"]).fails(4);
+    assert!(said.contains("--role member"), "{said}");
+    let said = guest.rhd(&["invite"]).fails(4);
+    assert!(said.contains("hint: "), "{said}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod calls;
 mod cli;
+mod clocks;
+mod demo;
 mod layers;
 mod lifecycle;
 mod realm;

@@ -45,6 +45,9 @@ pub(super) async fn ask(
             for route in routes {
                 let request = Request::Remove { v, name: name.clone(), node: None };
                 last = on(inner, route, request, out).await?;
+                if let Route::Peer(peer) = route {
+                    inner.naming.note(peer, &name, None);
+                }
             }
             Ok(last)
         }

@@ -37,7 +37,8 @@ enum Source {
     Remote(Box<RemoteCall>),
     Task {
         frames: mpsc::Receiver<Frame>,
-        task: AbortOnDrop,
+        ended: bool,
+        _task: AbortOnDrop,
     },
 }
 
@@ -90,7 +91,10 @@ impl Replies {
             };
             out.frame(frame).await;
         });
-        Self { source: Source::Task { frames, task: AbortOnDrop(task) }, on_final: None }
+        Self {
+            source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
+            on_final: None,
+        }
     }
 
     /// Runs `then` when the result is there, before it is passed on.
@@ -112,7 +116,14 @@ impl Replies {
             Source::Starting(_) => None,
             Source::Local { stream, .. } => stream.next().await,
             Source::Remote(call) => call.next().await,
-            Source::Task { frames, task: _task } => frames.recv().await,
+            Source::Task { ended: true, .. } => None,
+            Source::Task { frames, ended, .. } => {
+                let frame = frames.recv().await?;
+                // The task may still hold its outbox for a moment: the client's next request must
+                // not be taken for one that came too early.
+                *ended = frame.header::<Reply>().is_ok_and(|reply| reply.is_final());
+                Some(frame)
+            }
         }?;
         if self.on_final.is_some()
             && let Ok(Reply::Done { .. }) = frame.header::<Reply>()
@@ -213,4 +224,25 @@ pub(super) fn closing(node: &str) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::DaemonUnavailable, format!("node {node} is shutting down"))
         .hint("call again when it is up, or choose another node")
         .on(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_final_reply_is_the_last_even_while_its_task_lingers() {
+        let (linger, lingers) = tokio::sync::oneshot::channel::<()>();
+        let mut replies = Replies::from_task(|out| async move {
+            tokio::spawn(async move {
+                let _ = lingers.await;
+                out.progress("too late").await;
+            });
+            Answer::of(&1)
+        });
+        let reply = replies.next().await.unwrap().header::<Reply>().unwrap();
+        assert!(reply.is_final());
+        assert!(replies.next().await.is_none());
+        drop(linger);
+    }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use rhd_protocol::{
-    frame::FrameError,
+    frame::{self, FrameError},
     membership::Cert,
-    presence::{MAX_ADDRS, MAX_SERVICES, Record, Signed},
+    presence::{MAX_ADDRS, MAX_RECORD, MAX_SERVICES, Record, Signed},
     service::ServiceAd,
 };
 use tokio::{io::AsyncWriteExt as _, time::timeout};
@@ -17,6 +17,9 @@ use super::{
     stream::{FIRST_TIMEOUT, Stream},
 };
 use crate::framed::{self, FramedError};
+
+/// Bytes of a record that its services may take; the rest is for the certificate and addresses.
+const ROOM: usize = MAX_RECORD - 8 * 1024;
 
 /// What this node says of itself.
 pub(super) struct Own {
@@ -65,6 +68,13 @@ impl Own {
     /// Sets what is hosted; whether that changes anything, and whether more than the load.
     pub(super) fn announce(&mut self, mut services: Vec<ServiceAd>, load: u32) -> (bool, bool) {
         services.truncate(MAX_SERVICES);
+        let said = services.len();
+        while frame::to_vec(&services).is_ok_and(|bytes| bytes.len() > ROOM) {
+            services.pop();
+        }
+        if services.len() < said {
+            tracing::warn!(said, fit = services.len(), "more services than presence can carry");
+        }
         let more = services != self.record.services;
         let changed = more || load != self.record.load;
         self.record.services = services;

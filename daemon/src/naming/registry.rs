@@ -148,7 +148,7 @@ impl Registry {
             None => room_for(&map, &hosted)?,
         }
         // What nobody chose a name for lives no longer than the handle that made it, or the node.
-        if let Some(bytes) = hosted.to_bytes().filter(|_| is_public(&hosted.service)) {
+        if let Some(bytes) = hosted.to_bytes().filter(|_| is_public(&hosted.service.name)) {
             write_atomically(&self.dir, &self.file(&name), &bytes)?;
         }
         let hosted = Arc::new(hosted);
@@ -213,7 +213,7 @@ impl Registry {
     fn publish(&self, map: &HashMap<String, Arc<Hosted>>) {
         let mut ads: Vec<ServiceAd> = map
             .values()
-            .filter(|h| is_public(&h.service))
+            .filter(|h| is_public(&h.service.name))
             .map(|h| ServiceAd::from(&h.service))
             .collect();
         ads.sort_by(|a, b| a.name.cmp(&b.name));
@@ -235,8 +235,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn room_for(map: &HashMap<String, Arc<Hosted>>, hosted: &Hosted) -> Result<(), RegistryError> {
-    let public = map.values().filter(|h| is_public(&h.service)).count();
-    if is_public(&hosted.service) && public >= MAX_SERVICES {
+    let public = map.values().filter(|h| is_public(&h.service.name)).count();
+    if is_public(&hosted.service.name) && public >= MAX_SERVICES {
         return Err(RegistryError::Full(public));
     }
     if map.len() >= MAX_HOSTED {

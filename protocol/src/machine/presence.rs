@@ -200,7 +200,7 @@ mod tests {
     /// As after the checks, which take too long in numbers.
     fn unsigned(n: u8, seq: u64, leaving: bool) -> (Record, Signed) {
         let body = CertBody {
-            realm: realm(),
+            realm: RealmId::from_bytes([200; 32]),
             node: NodeId::from_bytes([n; 32]),
             name: String::new(),
             role: Role::Node,
@@ -295,7 +295,8 @@ mod tests {
                 events.into_iter().map(|(n, seq, leaving)| ((n, seq), leaving)).collect();
             let events: Vec<_> = events.into_iter().collect();
             let run = |events: &[((u8, u64), bool)], max| {
-                let mut table = table(max);
+                let realm = RealmId::from_bytes([200; 32]);
+                let mut table = Table::new(NodeId::from_bytes([0; 32]), realm, max);
                 for ((n, seq), leaving) in events {
                     let (record, signed) = unsigned(*n, *seq, *leaving);
                     let _ = table.insert(&signed, record, 0, 0);

@@ -6,6 +6,8 @@
         return x * x
 
     rh.function(square).to("gpu-box")(7)
+
+Until `.to(cluster)` everything runs here.
 """
 
 from .cluster import Cluster, cluster, here

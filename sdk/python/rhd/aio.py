@@ -73,9 +73,9 @@ def close_from_anywhere(conn: AsyncConnection) -> None:
         console.underway.discard(conn)
 
 
-_idle: weakref.WeakKeyDictionary[
-    asyncio.AbstractEventLoop, dict[str, list[AsyncConnection]]
-] = weakref.WeakKeyDictionary()
+_idle: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[AsyncConnection]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _kept(daemon: Daemon) -> list[AsyncConnection]:
@@ -111,8 +111,12 @@ def give(daemon: Daemon, conn: AsyncConnection) -> None:
 
 
 async def open(
-    daemon: Daemon, header: dict[str, Any], parts: Sequence[Any], call: str = "",
-    *, again: bool = True,
+    daemon: Daemon,
+    header: dict[str, Any],
+    parts: Sequence[Any],
+    call: str = "",
+    *,
+    again: bool = True,
 ) -> AsyncConnection:
     """Sends a request; its replies come from the connection."""
     conn = await take(daemon, call)
@@ -135,7 +139,10 @@ async def open(
 
 
 async def ask(
-    daemon: Daemon, header: dict[str, Any], parts: Sequence[Any], call: str,
+    daemon: Daemon,
+    header: dict[str, Any],
+    parts: Sequence[Any],
+    call: str,
     timeout: float | None = None,
 ) -> tuple[AsyncConnection, dict[str, Any], memoryview]:
     """Sends a request and waits for its first item or result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,16 +11,20 @@ from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 
 
-class Mapped:
-    """Ordered maps over anything with `_once(args, batch)`."""
+class Mapped(ABC):
+    """Ordered maps over anything that can be called once."""
 
     _width = 1
 
+    @abstractmethod
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
-        raise NotImplementedError
+        """Makes one call of a map; its connection is the batch's while it is under way."""
 
     def map(
-        self, iterable: Iterable[Any], *, concurrency: int | None = None,
+        self,
+        iterable: Iterable[Any],
+        *,
+        concurrency: int | None = None,
         return_exceptions: bool = False,
     ) -> Iterator[Any]:
         """Calls it with every item, `concurrency` at a time; yields results in order.
@@ -32,7 +37,10 @@ class Mapped:
         return parallel.ordered(self._once, arguments, limit, return_exceptions)
 
     def starmap(
-        self, iterable: Iterable[Iterable[Any]], *, concurrency: int | None = None,
+        self,
+        iterable: Iterable[Iterable[Any]],
+        *,
+        concurrency: int | None = None,
         return_exceptions: bool = False,
     ) -> Iterator[Any]:
         """As `map`, for items that are tuples of arguments."""

@@ -91,9 +91,7 @@ class Connection:
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
-def show(
-    sink: console.Sink | None, reply: dict[str, Any], body: memoryview
-) -> console.Sink | None:
+def show(sink: console.Sink | None, reply: dict[str, Any], body: memoryview) -> console.Sink | None:
     """Shows a reply that is neither item nor final; replies of newer daemons are passed over."""
     sink = sink or console.Sink()
     if reply.get("t") == "log":

@@ -71,7 +71,10 @@ class Daemon:
             conn.close()
 
     def open(
-        self, header: dict[str, Any], parts: Sequence[Any], call: str = "",
+        self,
+        header: dict[str, Any],
+        parts: Sequence[Any],
+        call: str = "",
         timeout: float | None = None,
     ) -> Connection:
         """Sends a request; its replies come from the connection, which is the caller's to give
@@ -101,7 +104,10 @@ class Daemon:
         return self.ask({"op": op, "v": config.VERSION, **fields}, (), timeout=timeout)
 
     def ask(
-        self, header: dict[str, Any], parts: Sequence[Any], call: str = "",
+        self,
+        header: dict[str, Any],
+        parts: Sequence[Any],
+        call: str = "",
         timeout: float | None = None,
     ) -> Any:
         """Sends a request and returns its one result, decoded."""

@@ -87,9 +87,7 @@ class Module:
         return send(type(this), None, cluster, env)._build(args, kwargs, None)
 
     @_OnEither
-    def get_or_to(
-        this: Any, cluster: Any = None, env: Any = None, name: str | None = None
-    ) -> Any:
+    def get_or_to(this: Any, cluster: Any = None, env: Any = None, name: str | None = None) -> Any:
         """What the cluster has under this name, or the class or instance, put there under it."""
         found = existing(name, node_of(cluster))
         if found is not None:
@@ -223,5 +221,3 @@ def canonical(name: str, at: Daemon) -> str:
     if name.startswith(("/", "~/", "^")):
         return name
     return f"/{at.user()}/{name.removeprefix('@/')}"
-
-

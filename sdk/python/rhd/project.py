@@ -218,9 +218,7 @@ def _only(root: Root) -> list[str]:
 def _python_files(folder: str, limit: int) -> list[str]:
     found: list[str] = []
     for path, folders, files in os.walk(folder):
-        folders[:] = [
-            f for f in folders if not f.startswith((".", "__")) and _is_package(path, f)
-        ]
+        folders[:] = [f for f in folders if not f.startswith((".", "__")) and _is_package(path, f)]
         for name in files:
             if len(found) >= limit:
                 return found

@@ -49,8 +49,13 @@ class Target:
     __slots__ = ("_template", "daemon", "lease", "node", "node_id", "options", "service")
 
     def __init__(
-        self, daemon: Daemon, service: str, node: str | None, node_id: str | None,
-        options: Options = DEFAULT, lease: Any = None,
+        self,
+        daemon: Daemon,
+        service: str,
+        node: str | None,
+        node_id: str | None,
+        options: Options = DEFAULT,
+        lease: Any = None,
     ) -> None:
         self.daemon = daemon
         self.service = service
@@ -60,7 +65,9 @@ class Target:
         # Whatever can call an object keeps it alive, a method or an iterator alone too.
         self.lease = lease
         self._template: dict[str, Any] = {
-            "v": config.VERSION, "service": service, "codec": options.codec,
+            "v": config.VERSION,
+            "service": service,
+            "codec": options.codec,
             "logs": options.stream_logs,
         }
         if node_id is not None:
@@ -70,9 +77,7 @@ class Target:
 
     def with_options(self, options: Options) -> Target:
         """The same service, called in another way."""
-        return Target(
-            self.daemon, self.service, self.node, self.node_id, options, self.lease
-        )
+        return Target(self.daemon, self.service, self.node, self.node_id, options, self.lease)
 
     def header(
         self, parts: list[Any], verb: str, extra: dict[str, Any]
@@ -90,8 +95,13 @@ def body(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[
 
 
 def call(
-    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
-    verb: str = "call", *, batch: Batch | None = None, **extra: Any,
+    target: Target,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    verb: str = "call",
+    *,
+    batch: Batch | None = None,
+    **extra: Any,
 ) -> Any:
     """Makes a call and waits for its result; a batch can cancel it meanwhile."""
     parts = body(target, args, kwargs or {})
@@ -138,8 +148,11 @@ def first(
 
 
 async def call_async(
-    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
-    verb: str = "call", **extra: Any,
+    target: Target,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    verb: str = "call",
+    **extra: Any,
 ) -> Any:
     """Makes a call and waits for its result on the running loop."""
     parts = body(target, args, kwargs or {})
@@ -169,8 +182,11 @@ def ours(error: BaseException, call: str) -> bool:
 
 
 def iterate(
-    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
-    verb: str = "call", **extra: Any
+    target: Target,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    verb: str = "call",
+    **extra: Any,
 ) -> RemoteIterator:
     """Prepares a remote generator; nothing runs before the first item is asked for."""
     parts = body(target, args, kwargs or {})
@@ -183,8 +199,11 @@ def iterate(
 
 
 def iterate_async(
-    target: Target, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None,
-    verb: str = "call", **extra: Any
+    target: Target,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    verb: str = "call",
+    **extra: Any,
 ) -> AsyncRemoteIterator:
     """Prepares a remote generator to be read on a loop."""
     parts = body(target, args, kwargs or {})

@@ -158,11 +158,15 @@ class Stream(io.TextIOBase):
 
 
 def _own(fd: int) -> io.TextIOWrapper:
-    try:
-        raw = open(fd, "wb", closefd=False)
-    except OSError:
-        raw = open(os.devnull, "wb")
+    raw = io.BufferedWriter(_raw(fd))
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _raw(fd: int) -> io.FileIO:
+    try:
+        return io.FileIO(fd, "wb", closefd=False)
+    except OSError:
+        return io.FileIO(os.devnull, "wb")
 
 
 def install() -> None:

@@ -1,0 +1,74 @@
+//! `rhd demo`: what it shows, and that it leaves nothing behind.
+
+use std::{fs, path::Path, process::Stdio};
+
+use rhd_tests::{command, until};
+
+/// What a person should see, in this order.
+const STEPS: [&str; 11] = [
+    "1. start three nodes",
+    "2. invite and join by ticket",
+    "3. send a function to gpu",
+    "4. 2000 warm no-op calls",
+    "5. a function that needs a package",
+    "7. a class with state",
+    "8. a generator on cloud",
+    "9. a map over two nodes",
+    "10. cloud is killed in the middle of a call",
+    "11. change one line",
+    "done in ",
+];
+
+/// Runs it in a folder of its own for temporary files, and returns what it printed.
+fn demo(vars: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command.arg("demo").env("TMPDIR", folder.path()).envs(vars.iter().copied());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}\n{complaints}");
+
+    let mut rest = said.as_str();
+    for step in STEPS {
+        let at = rest.find(step).unwrap_or_else(|| panic!("no {step:?} in its place:\n{said}"));
+        rest = &rest[at..];
+    }
+    for shown in ["Hello, Ada", "p50 ", "epoch 2: loss", "PeerLost: ", "Good morning, Ada"] {
+        assert!(said.contains(shown), "no {shown:?}:\n{said}");
+    }
+    assert!(said.lines().filter(|line| line.trim().starts_with('[')).count() >= 10, "{said}");
+
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    until("all its processes are gone", || (!is_used(folder.path())).then_some(()));
+    said
+}
+
+/// Whether a process has the folder in its command line or environment.
+fn is_used(folder: &Path) -> bool {
+    let folder = folder.to_str().unwrap();
+    fs::read_dir("/proc").unwrap().flatten().any(|process| {
+        ["cmdline", "environ"].iter().any(|file| {
+            let bytes = fs::read(process.path().join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).contains(folder)
+        })
+    })
+}
+
+#[test]
+fn the_demo_shows_all_of_it() {
+    let said = demo(&[]);
+    // With a network it uses the package; without one it says that it can't.
+    let used = said.contains("1 hour, 1 minute and 1 second");
+    assert!(used || said.contains("without network for packages"), "{said}");
+}
+
+#[test]
+fn without_network_for_packages_the_demo_says_so_and_does_the_rest() {
+    let offline =
+        [("PIP_NO_INDEX", "1"), ("UV_OFFLINE", "1"), ("UV_NO_INDEX", "1"), ("UV_NO_CACHE", "1")];
+    let said = demo(&offline);
+    assert!(said.contains("without network for packages that is expected"), "{said}");
+    assert!(!said.contains("speak(3661)"), "{said}");
+}
