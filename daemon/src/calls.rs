@@ -10,6 +10,7 @@
 mod deploy;
 mod host;
 mod install;
+mod intake;
 mod questions;
 mod remote;
 mod replies;
@@ -49,6 +50,7 @@ struct Inner {
     mesh: Mesh,
     blobs: Blobs,
     installs: install::Locks,
+    intake: intake::Intake,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -64,8 +66,9 @@ impl Calls {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let installs = install::Locks::default();
-        Self { inner: Arc::new(Inner { naming, workers, mesh, blobs, installs, closing, tasks }) }
+        let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
+        let inner = Inner { naming, workers, mesh, blobs, installs, intake, closing, tasks };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes calls, deployments and questions from peers until the node closes.

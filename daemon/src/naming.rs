@@ -149,7 +149,7 @@ impl Naming {
     /// A generation above every deployment of `name` that is known.
     pub fn next_generation(&self, name: &str) -> u64 {
         let known = self.hosts().into_iter().filter(|(_, ad)| ad.name == name);
-        known.map(|(_, ad)| ad.generation).max().unwrap_or(0) + 1
+        known.map(|(_, ad)| ad.generation).max().unwrap_or(0).saturating_add(1)
     }
 
     /// The error for a name that nobody hosts, naming what is like it.

@@ -60,7 +60,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let started = Instant::now();
     let home = prepare_home(&options.home)?;
     let _lock = lock::Lock::take(&home)?;
-    let settings = settings::load(&home, &options.set, std::env::vars()).map_err(|e| {
+    let settings = settings::load(&home, &options.set, settings::environment()).map_err(|e| {
         ErrorInfo::new(ErrorKind::BadRequest, e.to_string())
             .hint("correct it, or take it out to use the default")
     })?;

@@ -31,10 +31,8 @@ async fn start(
     mut call: Call,
     body: Bytes,
 ) -> Result<Replies, ErrorInfo> {
-    inner.open_for_work()?;
-    let hosted = inner.naming.registry().get(&call.service).ok_or_else(|| lost(inner, &call))?;
+    let hosted = admit(inner, &call)?;
     let kind = hosted.service.kind;
-    check_verb(kind, &call)?;
     // Only a deployment loads code, and it doesn't come this way.
     call.load = None;
     // A caller is a node: one node can't crowd out another by opening more connections.
@@ -66,6 +64,14 @@ async fn start(
         }
         None => replies,
     })
+}
+
+/// The service, if the call is one that it can serve: what can be said before there is a body.
+pub(super) fn admit(inner: &Inner, call: &Call) -> Result<Arc<Hosted>, ErrorInfo> {
+    inner.open_for_work()?;
+    let hosted = inner.naming.registry().get(&call.service).ok_or_else(|| lost(inner, call))?;
+    check_verb(hosted.service.kind, call)?;
+    Ok(hosted)
 }
 
 /// Drops an instance in its worker; when the worker is gone, so is the instance.
@@ -108,11 +114,11 @@ fn host_instance(
         made_from: class.unit.clone(),
         incarnation: Some(incarnation),
     };
-    inner.naming.registry().put_instance(hosted).map_err(|error| {
-        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
-            .hint("choose another name, or drop the instance that has it")
-            .on(&inner.mesh.name())
-    })?;
+    inner
+        .naming
+        .registry()
+        .put_instance(hosted)
+        .map_err(|error| ErrorInfo::from(error).on(&inner.mesh.name()))?;
     // The worker may have ended before the name was there to be forgotten.
     if !inner.workers.holds(&class.service.env, incarnation) {
         forget_lost(inner);

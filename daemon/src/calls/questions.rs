@@ -190,9 +190,7 @@ async fn remove(inner: &Arc<Inner>, name: &str) -> Result<Answer, ErrorInfo> {
     if hosted.service.kind == ServiceKind::Instance {
         host::drop_instance(inner, name).await;
     }
-    registry
-        .remove(name)
-        .map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("remove {name}: {e}")))?;
+    registry.remove(name)?;
     Answer::of(&())
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
     id::Hash,
     presence::MAX_SERVICES,
     service::{ServiceAd, ServiceKind},
@@ -39,6 +40,21 @@ pub enum RegistryError {
     /// Somebody was faster.
     #[error("{0} exists already")]
     Exists(String),
+}
+
+impl From<RegistryError> for ErrorInfo {
+    fn from(error: RegistryError) -> Self {
+        match &error {
+            RegistryError::Io { source, .. } => {
+                Self::new(ErrorKind::Internal, format!("{error}: {source}"))
+                    .hint("look at the permissions and free space of the node's home")
+            }
+            RegistryError::Full(_) => Self::new(ErrorKind::QueueFull, error.to_string())
+                .hint("remove what is not needed with `rhd rm NAME`"),
+            RegistryError::Exists(_) => Self::new(ErrorKind::Conflict, error.to_string())
+                .hint("choose another name, or remove what has it with `rhd rm NAME`"),
+        }
+    }
 }
 
 /// What this node hosts.
@@ -127,7 +143,7 @@ impl Registry {
             }
             Some(old) => {
                 hosted.service.generation =
-                    hosted.service.generation.max(old.service.generation + 1);
+                    hosted.service.generation.max(old.service.generation.saturating_add(1));
             }
             None => room_for(&map, &hosted)?,
         }
@@ -162,7 +178,8 @@ impl Registry {
     /// Stops hosting a service; whether there was one.
     pub fn remove(&self, name: &str) -> Result<bool, RegistryError> {
         let mut map = self.lock();
-        let Some(hosted) = map.remove(name) else { return Ok(false) };
+        let Some(hosted) = map.get(name) else { return Ok(false) };
+        // First for good, then in memory: a name that can't be removed is there still.
         if hosted.unit.is_some() {
             let path = self.file(name);
             match std::fs::remove_file(&path) {
@@ -172,6 +189,7 @@ impl Registry {
                 _ => {}
             }
         }
+        map.remove(name);
         self.publish(&map);
         Ok(true)
     }
@@ -345,6 +363,33 @@ mod tests {
         std::fs::write(home.path().join("services/x.svc"), b"\xc1junk").unwrap();
         assert!(Registry::open(home.path()).unwrap().ads().is_empty());
         assert!(home.path().join("services/x.damaged").exists());
+    }
+
+    #[test]
+    fn what_the_disk_refuses_changes_nothing_and_says_why() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        registry.put(hosted("/a/f")).unwrap();
+        let file = registry.file("/a/f");
+        std::fs::remove_file(&file).unwrap();
+        // Neither a file to remove nor one to write: a folder, as good as a failing disk.
+        std::fs::create_dir(&file).unwrap();
+        assert!(registry.remove("/a/f").is_err());
+        assert!(registry.get("/a/f").is_some());
+        let error = ErrorInfo::from(registry.put(hosted("/a/f")).unwrap_err());
+        assert_eq!(error.kind, ErrorKind::Internal);
+        assert!(error.message.contains("irectory") && !error.hint.is_empty(), "{error:?}");
+        assert_eq!(registry.get("/a/f").unwrap().service.generation, 1);
+    }
+
+    #[test]
+    fn no_generation_is_the_last() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        let mut last = hosted("/a/f");
+        last.service.generation = u64::MAX;
+        registry.put(last.clone()).unwrap();
+        assert_eq!(registry.put(last).unwrap().service.generation, u64::MAX);
     }
 
     #[test]
