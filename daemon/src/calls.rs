@@ -11,6 +11,7 @@ mod deploy;
 mod host;
 mod install;
 mod intake;
+mod outbox;
 mod questions;
 mod remote;
 mod replies;
@@ -29,7 +30,8 @@ use rhd_protocol::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use replies::{Answer, Failed, Outbox, Replies};
+pub use outbox::Outbox;
+pub use replies::{Answer, Failed, Replies};
 
 use crate::{
     blobs::Blobs,

@@ -11,11 +11,8 @@ use rhd_protocol::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::remote::RemoteCall;
+use super::{Outbox, remote::RemoteCall};
 use crate::{framed::Frame, naming::Hosted, workers::CallStream};
-
-/// Replies of a task that may be under way to a client.
-const OUTBOX: usize = 32;
 
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
@@ -81,15 +78,14 @@ impl Replies {
         Fut: Future<Output = Result<Answer, E>> + Send + 'static,
         E: Into<Failed>,
     {
-        let (tx, frames) = mpsc::channel(OUTBOX);
-        let out = Outbox { tx };
+        let (out, frames) = Outbox::new();
         let work = work(out.clone());
         let task = tokio::spawn(async move {
             let frame = match work.await.map_err(Into::into) {
                 Ok(answer) => Frame::new(&Reply::done(answer.0.len()), answer.0),
                 Err(Failed { error, body }) => Frame::new(&Reply::fail(error), body),
             };
-            out.frame(frame).await;
+            out.last(frame).await;
         });
         Self {
             source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
@@ -118,7 +114,10 @@ impl Replies {
             Source::Remote(call) => call.next().await,
             Source::Task { ended: true, .. } => None,
             Source::Task { frames, ended, .. } => {
-                let frame = frames.recv().await?;
+                let Some(frame) = frames.recv().await else {
+                    *ended = true;
+                    return fail_frame(broken()).ok();
+                };
                 // The task may still hold its outbox for a moment: the client's next request must
                 // not be taken for one that came too early.
                 *ended = frame.header::<Reply>().is_ok_and(|reply| reply.is_final());
@@ -132,53 +131,6 @@ impl Replies {
             return fail_frame(error).ok();
         }
         Some(frame)
-    }
-}
-
-/// Where a task puts replies before its final one.
-#[derive(Clone)]
-pub struct Outbox {
-    tx: mpsc::Sender<Frame>,
-}
-
-impl Outbox {
-    /// Passes a reply on. When the client is gone this does nothing: the task is about to end too.
-    pub async fn frame(&self, frame: Result<Frame, FrameError>) {
-        match frame {
-            Ok(frame) => drop(self.tx.send(frame).await),
-            Err(error) => {
-                let info = ErrorInfo::new(ErrorKind::Internal, format!("reply: {error}"));
-                if let Ok(frame) = fail_frame(info) {
-                    drop(self.tx.send(frame).await);
-                }
-            }
-        }
-    }
-
-    /// Says what is being done.
-    pub async fn progress(&self, text: impl Into<String>) {
-        self.frame(Frame::new(&Reply::Progress { text: text.into() }, Bytes::new())).await;
-    }
-
-    /// Runs `work`, which says what it does through a bounded queue, and passes every line on
-    /// before it returns.
-    pub async fn telling<T, Fut: Future<Output = T>>(
-        &self,
-        work: impl FnOnce(mpsc::Sender<String>) -> Fut,
-    ) -> T {
-        let (tx, mut lines) = mpsc::channel(OUTBOX);
-        let mut work = std::pin::pin!(work(tx));
-        let result = loop {
-            tokio::select! {
-                biased;
-                Some(line) = lines.recv() => self.progress(line).await,
-                result = &mut work => break result,
-            }
-        };
-        while let Ok(line) = lines.try_recv() {
-            self.progress(line).await;
-        }
-        result
     }
 }
 
@@ -214,6 +166,12 @@ impl Answer {
     }
 }
 
+/// The error of a task that ended without its final reply.
+fn broken() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::Internal, "the request broke off inside the daemon")
+        .hint("the daemon's log says more: `rhd doctor` shows where it is")
+}
+
 /// A final reply with an error.
 pub(super) fn fail_frame(error: ErrorInfo) -> Result<Frame, FrameError> {
     Frame::new(&Reply::fail(error), Bytes::new())
@@ -244,5 +202,18 @@ mod tests {
         assert!(reply.is_final());
         assert!(replies.next().await.is_none());
         drop(linger);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_breaks_off_ends_with_a_failure() {
+        let mut replies = Replies::from_task(|_| async {
+            if true {
+                panic!("a defect");
+            }
+            Ok::<_, ErrorInfo>(Answer(Vec::new()))
+        });
+        let frame = replies.next().await.unwrap();
+        assert!(matches!(frame.header(), Ok(Reply::Fail { .. })));
+        assert!(replies.next().await.is_none());
     }
 }
