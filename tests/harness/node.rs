@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
-    outcome::{Outcome, command, rhd},
+    outcome::{Outcome, command, command_within, rhd},
     settle::until,
 };
 
@@ -32,6 +32,7 @@ pub struct Unstarted {
     home: TempDir,
     name: String,
     flags: Vec<String>,
+    netns: Option<String>,
 }
 
 impl Unstarted {
@@ -47,12 +48,31 @@ impl Unstarted {
         self
     }
 
+    /// Has the daemon run in this network namespace; its socket is a file, and reached from here.
+    #[must_use]
+    pub fn within(mut self, netns: &str) -> Self {
+        self.netns = Some(netns.to_owned());
+        self
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn up(self) -> Node {
-        let child = spawn(self.home(), &self.name, &self.flags);
+        let child = self.spawn();
         let mut node = Node { setup: self, child };
         node.ready();
         node
+    }
+
+    fn spawn(&self) -> Child {
+        let output =
+            File::options().create(true).append(true).open(self.home().join(OUTPUT)).unwrap();
+        // `ip` becomes the daemon: the process that is started is the one to end.
+        let wrapper = self.netns.iter().flat_map(|ns| ["ip", "netns", "exec", ns]);
+        let mut command = command_within(&wrapper.collect::<Vec<_>>());
+        command.arg("--home").arg(self.home()).args(["up", "--name", &self.name]);
+        command.args(&self.flags);
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        command.spawn().unwrap()
     }
 }
 
@@ -74,7 +94,7 @@ impl Node {
         // A socket's path has to fit into 107 bytes.
         let home = tempfile::Builder::new().prefix("rhd-").tempdir().unwrap();
         let flags = ["--port", "0", "--set", "mesh.mdns=false"].map(str::to_owned).to_vec();
-        Unstarted { home, name: name.to_owned(), flags }
+        Unstarted { home, name: name.to_owned(), flags, netns: None }
     }
 
     /// The state directory.
@@ -171,7 +191,7 @@ impl Node {
     /// Starts the daemon again in the same home; the old one must be gone.
     pub fn restart(&mut self) {
         assert!(self.child.try_wait().unwrap().is_some(), "{} still runs", self.name());
-        self.child = spawn(self.setup.home(), &self.setup.name, &self.setup.flags);
+        self.child = self.setup.spawn();
         self.ready();
     }
 
@@ -215,14 +235,6 @@ impl Drop for Node {
             let _ = self.child.wait();
         }
     }
-}
-
-fn spawn(home: &Path, name: &str, flags: &[String]) -> Child {
-    let output = File::options().create(true).append(true).open(home.join(OUTPUT)).unwrap();
-    let mut command = command();
-    command.arg("--home").arg(home).args(["up", "--name", name]).args(flags);
-    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-    command.spawn().unwrap()
 }
 
 fn ask<T>(

@@ -6,5 +6,6 @@ mod calls;
 mod cli;
 mod layers;
 mod lifecycle;
+mod netns;
 mod realm;
 mod socket;
