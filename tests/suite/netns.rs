@@ -97,3 +97,33 @@ fn members_on_one_link_find_each_other_without_knowing_an_address() {
     until_path(&nodes[1], "left", PathKind::Direct);
     assert!(nodes[0].peers().iter().all(|peer| peer.name != "founder"));
 }
+
+#[test]
+fn two_homes_behind_routers_punch_a_hole() {
+    let hosts = ["relay", "gate1", "gate2", "left", "right"];
+    let Some(network) = Network::of(&hosts) else { return };
+    network.cable([("relay", "203.0.113.1/25"), ("gate1", "203.0.113.2/25")]);
+    network.cable([("relay", "203.0.113.129/25"), ("gate2", "203.0.113.130/25")]);
+    network.forward("relay", true);
+    // Both homes use the same addresses, as homes do.
+    for (gate, home, public) in
+        [("gate1", "left", "203.0.113.1"), ("gate2", "right", "203.0.113.129")]
+    {
+        network.cable([(gate, "192.168.1.1/24"), (home, "192.168.1.2/24")]);
+        network.gateway(home, "192.168.1.1");
+        network.gateway(gate, public);
+        network.masquerade(gate, "relay");
+    }
+    let mut relay = node(&network, "relay");
+    let (left, right) = (node(&network, "left"), node(&network, "right"));
+    let ticket = relay.invite(2);
+    left.join(&ticket);
+    right.join(&ticket);
+    until_path(&left, "right", PathKind::Direct);
+    until_path(&right, "left", PathKind::Direct);
+    // Not by way of the relay, then.
+    relay.kill();
+    until_path(&left, "relay", PathKind::None);
+    deploy(&left, "right");
+    assert_eq!(left.rhd(&["call", "add", "2", "3"]).ok(), "5\n");
+}

@@ -70,6 +70,29 @@ impl Network {
         self.run(host, &["sh", "-c", &script]);
     }
 
+    /// Makes a host a home router: it hides what is behind it, and lets in only what answers.
+    pub(crate) fn masquerade(&self, host: &str, outside: &str) {
+        self.forward(host, true);
+        let out = format!("to-{outside}");
+        let rules = format!(
+            "table ip home {{
+                chain hide {{
+                    type nat hook postrouting priority 100;
+                    oifname \"{out}\" masquerade
+                }}
+                chain input {{
+                    type filter hook input priority 0;
+                    iifname \"{out}\" ct state != {{ established, related }} drop
+                }}
+                chain forward {{
+                    type filter hook forward priority 0;
+                    iifname \"{out}\" ct state != {{ established, related }} drop
+                }}
+            }}"
+        );
+        self.run(host, &["nft", &rules]);
+    }
+
     /// Runs a program on a host, which must succeed.
     pub(crate) fn run(&self, host: &str, args: &[&str]) {
         ip(&[&["netns", "exec", &self.ns(host)], args].concat());
