@@ -8,5 +8,6 @@ mod clocks;
 mod demo;
 mod layers;
 mod lifecycle;
+mod netns;
 mod realm;
 mod socket;
