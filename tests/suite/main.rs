@@ -10,3 +10,4 @@ mod layers;
 mod lifecycle;
 mod realm;
 mod socket;
+mod wire;
