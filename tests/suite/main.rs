@@ -11,3 +11,4 @@ mod lifecycle;
 mod netns;
 mod realm;
 mod socket;
+mod wire;
