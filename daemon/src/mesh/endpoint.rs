@@ -47,7 +47,7 @@ const WINDOW_BEFORE: u32 = 64 * 1024;
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 /// Above this, ten segments in one system call pass 64 KiB, and sending breaks.
 const MAX_MTU: u16 = 6500;
-/// A silent peer is asked for a sign of life after this time.
+/// A silent peer is asked for a sign of life after this time, by the side that dialed.
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// A silent peer is given up after this time.
 const IDLE_TIMEOUT_MS: u32 = 6_000;
@@ -103,14 +103,17 @@ impl Endpoint {
         stop: &CancellationToken,
     ) -> Result<(Self, Arrivals), MeshError> {
         let (sockets, port) = bind_port(config, &home.join("mesh").join("port"))?;
-        let transport = Arc::new(transport(config.congestion)?);
+        // Of two that ask, each would still answer the other: the one that dialed asks for both.
+        let answering = transport(config.congestion)?;
+        let mut asking = transport(config.congestion)?;
+        asking.keep_alive_interval(Some(KEEP_ALIVE));
         let (data_tx, data) = mpsc::channel(ARRIVALS);
         let (libp2p_tx, libp2p) = mpsc::channel(ARRIVALS);
         let (join_tx, join) = mpsc::channel(ARRIVALS);
         let doors = Doors { data: data_tx, libp2p: libp2p_tx, join: join_tx };
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let mut server = ServerConfig::with_crypto(Arc::new(tls.clone()));
-        server.transport_config(transport.clone());
+        server.transport_config(Arc::new(answering));
         server.max_incoming(HANDSHAKES).incoming_buffer_size(64 * 1024);
         server.incoming_buffer_size_total(4 * 1024 * 1024);
         let mut ports = Vec::new();
@@ -129,7 +132,7 @@ impl Endpoint {
         let endpoint = Self {
             ports: Arc::new(RwLock::new(ports)),
             tls,
-            transport,
+            transport: Arc::new(asking),
             #[cfg(test)]
             walled: Arc::default(),
         };
@@ -258,7 +261,6 @@ fn transport(congestion: Congestion) -> Result<TransportConfig, MeshError> {
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(WINDOW_BEFORE.into())
         .send_window(SEND_WINDOW)
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
         .mtu_discovery_config(Some(mtu));
     match congestion {

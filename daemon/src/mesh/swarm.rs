@@ -28,6 +28,7 @@ use super::{
 mod actor;
 mod behaviour;
 mod closed;
+mod streams;
 
 /// The protocol of data streams where no direct path exists.
 const RELAYED: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/rhd/relayed/1");
@@ -54,7 +55,7 @@ pub(super) struct Parts<'a> {
 /// The handle.
 #[derive(Clone)]
 pub(super) struct Relays {
-    control: libp2p_stream::Control,
+    control: streams::Control,
     credentials: watch::Receiver<Arc<Credentials>>,
     /// Peers that somebody wants to reach now.
     wanted: mpsc::Sender<NodeId>,
@@ -67,6 +68,8 @@ impl Relays {
         let Parts { endpoint, arrivals, addrs, .. } = parts;
         let transport = Shared::new(endpoint, arrivals, addrs.clone());
         let members = closed::Members::new(parts.roster.peers());
+        let (streams, accepted) = streams::Streams::new(RELAYED);
+        let control = streams.control();
         let mut swarm = SwarmBuilder::with_existing_identity(parts.keypair)
             .with_tokio()
             .with_other_transport(|_| transport)
@@ -74,7 +77,7 @@ impl Relays {
             .with_relay_client(noise::Config::new, yamux::Config::default)
             .map_err(|error| failed(&error))?
             .with_behaviour(|keypair, relay| {
-                behaviour::Behaviour::new(keypair, relay, parts.config, members)
+                behaviour::Behaviour::new(keypair, relay, parts.config, members, streams)
             })
             .map_err(|error| failed(&error))?
             // Control connections stay as long as their peers do.
@@ -83,8 +86,6 @@ impl Relays {
         let any = Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED);
         let any = any.with(Protocol::Udp(0)).with(Protocol::QuicV1);
         swarm.listen_on(any).map_err(|error| failed(&error))?;
-        let mut control = swarm.behaviour().streams.new_control();
-        let accepted = control.accept(RELAYED).map_err(|error| failed(&error))?;
         let (wanted, wanted_rx) = mpsc::channel(REQUESTS);
         let handle = Self { control, credentials: parts.credentials.clone(), wanted };
         tracker.spawn(accept(accepted, parts.links, parts.credentials.clone(), parts.stop.clone()));
@@ -106,16 +107,21 @@ impl Relays {
         let _ = self.wanted.try_send(peer);
     }
 
+    /// Control connections that are kept in mind.
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> usize {
+        self.control.connections()
+    }
+
     /// Opens a stream to a peer that is reached through another.
     pub(super) async fn open(&self, peer: NodeId, proto: &str) -> Result<Stream, MeshError> {
         let peer_id = identity::peer_id(peer).ok_or(MeshError::NoLink { peer })?;
         let failed = |source| MeshError::Open { peer, source };
-        let mut control = self.control.clone();
-        let opening = tokio::time::timeout(FIRST_TIMEOUT, control.open_stream(peer_id, RELAYED));
+        let opening = tokio::time::timeout(FIRST_TIMEOUT, self.control.open(peer_id));
         let stream = opening
             .await
             .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
-            .map_err(|error| failed(std::io::Error::other(error)))?;
+            .map_err(failed)?;
         let mut stream = Stream::relayed(peer, stream);
         let cert = self.credentials.borrow().membership.cert.clone();
         let open = Open { proto: proto.into(), cert: Some(cert) };
@@ -130,7 +136,7 @@ impl Relays {
 
 /// Takes relayed streams, of members only.
 async fn accept(
-    mut accepted: libp2p_stream::IncomingStreams,
+    mut accepted: mpsc::Receiver<(PeerId, libp2p::Stream)>,
     links: Links,
     credentials: watch::Receiver<Arc<Credentials>>,
     stop: CancellationToken,
@@ -139,7 +145,7 @@ async fn accept(
     loop {
         let next = tokio::select! {
             () = stop.cancelled() => return,
-            next = futures::StreamExt::next(&mut accepted) => next,
+            next = accepted.recv() => next,
         };
         let Some((peer, stream)) = next else { return };
         let Ok(permit) = opening.clone().try_acquire_owned() else { continue };

@@ -10,7 +10,7 @@ use libp2p::{
 };
 use rhd_protocol::{id::RealmId, presence::MAX_RECORD};
 
-use super::closed::Members;
+use super::{closed::Members, streams::Streams};
 use crate::mesh::config::Config;
 
 /// What identify tells that this is.
@@ -40,7 +40,7 @@ pub(super) struct Behaviour {
     relay: Toggle<relay::Behaviour>,
     relay_client: relay::client::Behaviour,
     dcutr: dcutr::Behaviour,
-    pub(super) streams: libp2p_stream::Behaviour,
+    streams: Streams,
 }
 
 impl Behaviour {
@@ -49,6 +49,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         config: &Config,
         members: Members,
+        streams: Streams,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let me = keypair.public().to_peer_id();
         let peers = u32::try_from(config.max_peers).unwrap_or(u32::MAX);
@@ -113,7 +114,7 @@ impl Behaviour {
             relay: relay.into(),
             relay_client,
             dcutr: dcutr::Behaviour::new(me),
-            streams: libp2p_stream::Behaviour::new(),
+            streams,
         })
     }
 }

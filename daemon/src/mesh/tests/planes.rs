@@ -73,3 +73,23 @@ async fn a_record_over_the_limit_is_refused_and_the_link_lives() {
     a.serve_reverse();
     assert_eq!(b.reversed(&a, b"ok").await, b"ko");
 }
+
+#[tokio::test]
+async fn nothing_is_kept_of_control_connections_that_ended() {
+    let (a, mut b) = (Node::start("a").await, Node::start("b").await);
+    a.admit(&b).await;
+    let until = async |any: bool| {
+        let is = async {
+            while (a.mesh.inner.relays.connections() > 0) != any {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(is).await;
+    };
+    for _ in 0..3 {
+        until(true).await;
+        b.stop().await;
+        until(false).await;
+        b.restart().await;
+    }
+}
