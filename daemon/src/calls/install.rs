@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rhd_protocol::{
     api::Deployed,
     call::{Call, Codec, Reply, Verb},
+    env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
     id::{CallId, Hash, NodeId},
@@ -161,6 +162,7 @@ async fn install_inner(
     out: &Outbox,
 ) -> Result<Deployed, Failed> {
     let Arrived { id, deployment, entry, _lease } = arrived;
+    check_env(&deployment.env)?;
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);
@@ -259,6 +261,14 @@ async fn load_code(
         }
     }
     Err(ErrorInfo::new(ErrorKind::Internal, "worker ended a load without an answer").into())
+}
+
+/// Refuses specs that are too large, or that would change what others share.
+pub(super) fn check_env(spec: &EnvSpec) -> Result<(), ErrorInfo> {
+    spec.check().map_err(|e| {
+        ErrorInfo::new(ErrorKind::BadRequest, e.to_string())
+            .hint("give it another name: rh.env(name=\"…\", reqs=[…])")
+    })
 }
 
 fn check_python(inner: &Inner, env: &str, theirs: &str) -> Result<(), ErrorInfo> {
