@@ -81,7 +81,7 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
             .hint("nothing was changed; send it again")
     };
     inner.open_for_work()?;
-    may_deploy(inner, stream.peer)?;
+    may_change(inner, stream.peer)?;
     let head = serve::first_head(stream, MAX_BODY)
         .await
         .map_err(|e| broken(&e))?
@@ -112,7 +112,8 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     Ok(Arrived { id, deployment, entry, _lease: lease })
 }
 
-fn may_deploy(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
+/// Whether a peer may put something here or take it away.
+pub(super) fn may_change(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
     match inner.mesh.role_of(peer) {
         Some(Role::Member) => Ok(()),
         _ => Err(may_not_change(inner, peer)),
