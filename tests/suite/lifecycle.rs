@@ -50,6 +50,22 @@ fn detached_it_outlives_the_command_and_down_ends_it() {
 }
 
 #[test]
+fn a_first_start_has_nothing_to_complain_of_and_logs_json() {
+    let node = Node::start("quiet");
+    let said = fs::read_to_string(node.home().join("output")).unwrap();
+    assert!(!said.contains("rror"), "{said}");
+    let files: Vec<_> = fs::read_dir(node.home().join("log")).unwrap().flatten().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    until("it logs that it is ready", || {
+        let text = fs::read_to_string(files[0].path()).unwrap();
+        let ready = text.lines().find(|line| line.contains("\"ready\""))?;
+        let line: serde_json::Value = serde_json::from_str(ready).unwrap();
+        assert_eq!((&line["level"], &line["fields"]["name"]), (&"INFO".into(), &"quiet".into()));
+        Some(())
+    });
+}
+
+#[test]
 fn a_start_that_fails_shows_the_daemons_own_error() {
     let setup = Node::prepare("broken");
     fs::write(setup.home().join("config.toml"), "[node]\nname = \n").unwrap();

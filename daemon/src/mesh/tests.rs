@@ -15,6 +15,7 @@ use tokio::{
 use super::*;
 
 mod calls;
+mod counts;
 mod figures;
 mod joins;
 mod planes;

@@ -14,33 +14,41 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 /// Names that are remembered; beyond this the oldest go.
 const MAX_FRESH: usize = 1_000;
 
-/// Services put on peers lately, or taken off them (`None`).
+/// Services put on peers lately, or taken off them.
 #[derive(Default)]
-pub(super) struct Fresh(Mutex<HashMap<(NodeId, String), (Instant, Option<ServiceAd>)>>);
+pub(super) struct Fresh(Mutex<Changes>);
+
+type Changes = HashMap<(NodeId, String), Change>;
+
+struct Change {
+    at: Instant,
+    /// What is there now; none: nothing any more.
+    ad: Option<ServiceAd>,
+}
 
 impl Fresh {
     /// Notes what a peer hosts now under a name.
     pub(super) fn note(&self, peer: NodeId, name: &str, ad: Option<ServiceAd>, now: Instant) {
         let mut fresh = self.lock();
-        fresh.retain(|_, (at, _)| now.duration_since(*at) < CATCH_UP);
+        fresh.retain(|_, change| now.duration_since(change.at) < CATCH_UP);
         if fresh.len() >= MAX_FRESH
             && let Some(oldest) =
-                fresh.iter().min_by_key(|(_, (at, _))| *at).map(|(k, _)| k.clone())
+                fresh.iter().min_by_key(|(_, change)| change.at).map(|(key, _)| key.clone())
         {
             fresh.remove(&oldest);
         }
-        fresh.insert((peer, name.into()), (now, ad));
+        fresh.insert((peer, name.into()), Change { at: now, ad });
     }
 
     /// A peer's services as it says, changed by what we know better.
     pub(super) fn correct(&self, peer: NodeId, said: &[ServiceAd], now: Instant) -> Vec<ServiceAd> {
         let mut ads = said.to_vec();
-        for ((node, name), (at, ad)) in self.lock().iter() {
-            if *node != peer || now.duration_since(*at) >= CATCH_UP {
+        for ((node, name), change) in self.lock().iter() {
+            if *node != peer || now.duration_since(change.at) >= CATCH_UP {
                 continue;
             }
             let known = ads.iter().position(|known| known.name == *name);
-            match (known, ad) {
+            match (known, &change.ad) {
                 (Some(i), Some(ad)) if ads[i].generation < ad.generation => ads[i] = ad.clone(),
                 (Some(i), None) => drop(ads.remove(i)),
                 (None, Some(ad)) => ads.push(ad.clone()),
@@ -50,7 +58,7 @@ impl Fresh {
         ads
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(NodeId, String), (Instant, Option<ServiceAd>)>> {
+    fn lock(&self) -> MutexGuard<'_, Changes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

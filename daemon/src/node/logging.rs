@@ -27,12 +27,16 @@ impl Default for Config {
 
 /// Starts to log to `<home>/log/`; what is under way is written when the guard goes.
 pub fn start(home: &Path, config: &Config) -> Result<WorkerGuard, InitError> {
+    let folder = home.join("log");
+    // The appender complains to stderr about a folder that it then makes; why it can't be made,
+    // it says below.
+    let _ = std::fs::create_dir_all(&folder);
     let file = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("rhd")
         .filename_suffix("log")
         .max_log_files(config.days.max(1))
-        .build(home.join("log"))?;
+        .build(folder)?;
     let (writer, guard) = tracing_appender::non_blocking(file);
     let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
     // A second node in one process (tests) keeps the first one's subscriber.

@@ -343,7 +343,7 @@ impl Actor {
                 }
                 // Its end may have been heard before its start.
                 self.settle(link.peer);
-                let mut records: Vec<Signed> = self.table.signed().cloned().collect();
+                let mut records: Vec<Signed> = self.table.shown_to(link.peer, self.now()).collect();
                 records.extend(self.own.next());
                 self.show(&link, records);
             }

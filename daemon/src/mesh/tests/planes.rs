@@ -64,7 +64,7 @@ async fn a_record_over_the_limit_is_refused_and_the_link_lives() {
     let (a, b) = (Node::start("a").await, Node::start("b").await);
     a.admit(&b).await;
     let mut stream = soon(b.mesh.open(a.mesh.me(), wire::PRESENCE, Priority::Sync)).await.unwrap();
-    let signed = Signed { record: vec![0; MAX_RECORD + 1], sig: vec![0; 64] };
+    let signed = Signed { record: vec![0; MAX_RECORD + 1], sig: vec![0; 64], age_ms: 0 };
     crate::framed::send(&mut stream.send, &signed, bytes::Bytes::new()).await.unwrap();
     stream.send.shutdown().await.unwrap();
     let mut stream = soon(b.mesh.open(a.mesh.me(), wire::PRESENCE, Priority::Sync)).await.unwrap();
