@@ -6,6 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Hash;
 
+/// The longest name of an env, in characters.
+pub const MAX_NAME: usize = 100;
+/// Requirements, setup commands and variables that a spec may list, each.
+pub const MAX_ENTRIES: usize = 1_000;
+/// Bytes that all texts of a spec may have together.
+pub const MAX_TEXT: usize = 128 * 1024;
+
+/// Why a spec is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvSpecError {
+    /// It would change the env that everybody shares.
+    #[error("the env named base is the node's own interpreter with nothing added")]
+    Base,
+    /// A name that can't be shown or typed.
+    #[error(
+        "an env's name has at most {MAX_NAME} characters, no spaces at its ends and no control characters"
+    )]
+    Name,
+    /// Over the limits.
+    #[error("env of more than {MAX_ENTRIES} entries or {MAX_TEXT} bytes")]
+    TooLarge,
+}
+
 /// The name of the env that every node has.
 pub const BASE: &str = "base";
 
@@ -73,16 +96,55 @@ impl EnvSpec {
             && self.reqs.iter().all(|r| r.trim().is_empty())
     }
 
+    /// Holds a spec of somebody else against the limits.
+    pub fn check(&self) -> Result<(), EnvSpecError> {
+        if self.name == BASE && !self.runs_like(&Self::base()) {
+            return Err(EnvSpecError::Base);
+        }
+        let name = &self.name;
+        if name.chars().count() > MAX_NAME || name.contains(char::is_control) || name.trim() != name
+        {
+            return Err(EnvSpecError::Name);
+        }
+        let entries = [self.reqs.len(), self.setup_cmds.len(), self.env_vars.len()];
+        let texts = self.reqs.iter().chain(&self.setup_cmds).chain(&self.python);
+        let texts =
+            texts.chain(&self.conda_env).chain(self.env_vars.iter().flat_map(|(k, v)| [k, v]));
+        if entries.iter().any(|n| *n > MAX_ENTRIES)
+            || texts.map(String::len).sum::<usize>() > MAX_TEXT
+        {
+            return Err(EnvSpecError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Whether worker processes of the other would do as well: all but the name is the same, in
+    /// effect.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        self.build_hash() == other.build_hash()
+            && self.env_vars == other.env_vars
+            && self.processes() == other.processes()
+    }
+
+    /// Worker processes, at least one.
+    fn processes(&self) -> u32 {
+        self.workers.unwrap_or(1).max(1)
+    }
+
     /// What names the env on a node, and so its servlet: its own name, else what it is made of.
     pub fn key(&self) -> String {
         if !self.name.is_empty() {
             return self.name.clone();
         }
-        if self.is_bare() && self.env_vars.is_empty() {
+        let processes = self.processes();
+        if self.is_bare() && self.env_vars.is_empty() && processes == 1 {
             return BASE.into();
         }
         let vars = crate::frame::to_vec(&self.env_vars).unwrap_or_default();
-        let seed = [self.build_hash().as_bytes().as_slice(), &vars].concat();
+        let mut seed = [self.build_hash().as_bytes().as_slice(), &vars].concat();
+        if processes > 1 {
+            seed.extend(processes.to_be_bytes());
+        }
         Hash::of(&seed).short()
     }
 }
@@ -112,6 +174,30 @@ mod tests {
         assert_eq!(reqs(&["six"]).build_hash().short(), GOLDEN);
     }
     const GOLDEN: &str = "drrq5lnxxf";
+
+    #[test]
+    fn what_asks_for_other_processes_is_another_env() {
+        let workers = |n| EnvSpec { workers: Some(n), ..EnvSpec::default() };
+        assert_eq!(workers(1).key(), BASE);
+        assert!(workers(1).runs_like(&EnvSpec::base()));
+        assert_ne!(workers(2).key(), BASE);
+        assert_ne!(workers(2).key(), workers(3).key());
+        assert!(!workers(2).runs_like(&EnvSpec::base()));
+        assert!(reqs(&["a", "b"]).runs_like(&reqs(&["b ", "a"])));
+    }
+
+    #[test]
+    fn nobody_changes_the_base_env_or_hides_in_a_name() {
+        let named = |name: &str| EnvSpec { name: name.into(), ..reqs(&["six"]) };
+        assert_eq!(named(BASE).check(), Err(EnvSpecError::Base));
+        assert_eq!(EnvSpec::base().check(), Ok(()));
+        assert_eq!(named("my env").check(), Ok(()));
+        for bad in ["a\nb", "\u{1b}[2J", " x", &"x".repeat(101)] {
+            assert_eq!(named(bad).check(), Err(EnvSpecError::Name), "{bad:?}");
+        }
+        assert_eq!(reqs(&["six"; MAX_ENTRIES + 1]).check(), Err(EnvSpecError::TooLarge));
+        assert_eq!(reqs(&["x".repeat(MAX_TEXT + 1).as_str()]).check(), Err(EnvSpecError::TooLarge));
+    }
 
     #[test]
     fn an_empty_spec_is_the_base_env() {

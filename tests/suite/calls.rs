@@ -273,6 +273,33 @@ fn the_last_deployment_of_a_name_is_the_one_that_is_called() {
 }
 
 #[test]
+fn a_peer_that_joined_as_a_node_changes_nothing_elsewhere() {
+    let (host, guest) = (Node::start("host"), Node::start("guest"));
+    deploy(&host, "here");
+    guest.join(host.rhd(&["invite", "--role", "node"]).ok().trim());
+    until("the guest sees what is hosted", || {
+        guest.rhd(&["ls", "--json"]).stdout.contains("/counter").then_some(())
+    });
+    let name = host.ask(async |client| client.describe("counter", None).await).unwrap();
+    let drop: Call = serde_json::from_value(json!({
+        "v": rhd_protocol::VERSION, "id": "a".repeat(26), "service": name.service.name,
+        "verb": "drop", "node": "host",
+    }))
+    .unwrap();
+    let reply = guest
+        .ask(async |client| client.request(&Request::Call { call: drop }, &[]).await?.next().await);
+    match reply.unwrap() {
+        Some((Reply::Fail { error, .. }, _)) => {
+            assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    guest.rhd(&["rm", "counter", "--node", "host"]).fails(4);
+    guest.rhd(&["env", "build", "--node", "host", "--name", "theirs"]).fails(4);
+    assert_eq!(host.rhd(&["call", "counter.increment"]).ok(), "11\n");
+}
+
+#[test]
 fn a_killed_caller_cancels_its_call() {
     let mut mesh = Mesh::of(2);
     deploy(&mesh[0], "n1");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rhd_protocol::{
     api::Deployed,
     call::{Call, Codec, Reply, Verb},
+    env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
     id::{CallId, Hash, NodeId},
@@ -80,7 +81,7 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
             .hint("nothing was changed; send it again")
     };
     inner.open_for_work()?;
-    may_deploy(inner, stream.peer)?;
+    may_change(inner, stream.peer)?;
     let head = serve::first_head(stream, MAX_BODY)
         .await
         .map_err(|e| broken(&e))?
@@ -111,7 +112,8 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     Ok(Arrived { id, deployment, entry, _lease: lease })
 }
 
-fn may_deploy(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
+/// Whether a peer may put something here or take it away.
+pub(super) fn may_change(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
     match inner.mesh.role_of(peer) {
         Some(Role::Member) => Ok(()),
         _ => Err(may_not_change(inner, peer)),
@@ -161,6 +163,7 @@ async fn install_inner(
     out: &Outbox,
 ) -> Result<Deployed, Failed> {
     let Arrived { id, deployment, entry, _lease } = arrived;
+    check_env(&deployment.env)?;
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);
@@ -259,6 +262,14 @@ async fn load_code(
         }
     }
     Err(ErrorInfo::new(ErrorKind::Internal, "worker ended a load without an answer").into())
+}
+
+/// Refuses specs that are too large, or that would change what others share.
+pub(super) fn check_env(spec: &EnvSpec) -> Result<(), ErrorInfo> {
+    spec.check().map_err(|e| {
+        ErrorInfo::new(ErrorKind::BadRequest, e.to_string())
+            .hint("give it another name: rh.env(name=\"…\", reqs=[…])")
+    })
 }
 
 fn check_python(inner: &Inner, env: &str, theirs: &str) -> Result<(), ErrorInfo> {

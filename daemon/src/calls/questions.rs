@@ -209,6 +209,7 @@ fn services_in(inner: &Inner, env: &str) -> Vec<String> {
 
 async fn build(inner: &Inner, env: &EnvSpec, out: &Outbox) -> Result<Answer, ErrorInfo> {
     inner.open_for_work()?;
+    install::check_env(env)?;
     Answer::of(&out.telling(|lines| inner.workers.ensure(env, lines)).await?)
 }
 

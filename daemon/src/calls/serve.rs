@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
-    call::Call,
+    call::{Call, Verb},
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
     wire,
@@ -16,6 +16,7 @@ use super::{Calls, Inner, Replies, host, install, questions, replies::fail_frame
 use crate::{
     framed::{self, FramedError, Head},
     mesh::Stream,
+    naming::is_public,
 };
 
 /// How long a peer may take to say what it opened a stream for.
@@ -70,7 +71,11 @@ async fn arguments(
     let call: Call = head.header().map_err(|e| bad_request(inner, &e))?;
     let of_call = |e: ErrorInfo| e.on(&inner.mesh.name()).call(call.id);
     check_version(call.v, inner).map_err(of_call)?;
-    host::admit(inner, &call).map_err(of_call)?;
+    let hosted = host::admit(inner, &call).map_err(of_call)?;
+    // Ending what has a name is what `rhd rm` does; a handle may end what it made.
+    if call.verb == Verb::Drop && is_public(&hosted.service.name) {
+        install::may_change(inner, stream.peer).map_err(of_call)?;
+    }
     let body = inner.intake.read(head.body, &mut stream.recv).await.map_err(of_call)?;
     Ok((call, body))
 }

@@ -203,7 +203,8 @@ impl Env {
     pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) {
         let mut state = lock(&self.state);
         state.built = Some(built);
-        if state.spec == spec {
+        if state.spec.runs_like(&spec) {
+            state.spec = spec;
             return;
         }
         state.generation += 1;
