@@ -3,7 +3,11 @@
 mod connection;
 mod socket;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rhd_protocol::{
     api::{Invited, PathKind, Peer, Request, Status},
@@ -23,6 +27,9 @@ use crate::{
 
 /// Connections that clients may have open; further ones wait to be accepted.
 const CONNECTIONS: usize = 4096;
+
+/// How long a join waits for the first link in its new realm.
+const FIRST_LINK: Duration = Duration::from_secs(5);
 
 /// What the socket serves: handles to the rooms, and the node's own facts.
 pub struct Api {
@@ -68,15 +75,9 @@ impl Api {
     }
 
     /// Starts on a request; whatever goes wrong is its final reply.
-    async fn handle(self: &Arc<Self>, request: Request, body: bytes::Bytes) -> Replies {
+    fn handle(self: &Arc<Self>, request: Request, body: bytes::Bytes) -> Replies {
         match request {
-            Request::Call { call } => {
-                let id = call.id;
-                match self.calls.call(call, body).await {
-                    Ok(replies) => replies,
-                    Err(error) => Replies::failed(error.call(id)),
-                }
-            }
+            Request::Call { call } => self.calls.call(call, body),
             Request::Deploy { deploy } => self.calls.deploy(deploy, body),
             Request::Services { .. }
             | Request::Describe { .. }
@@ -97,12 +98,22 @@ impl Api {
             Request::Status { .. } => Answer::of(&self.status()),
             Request::Peers { .. } => Answer::of(&self.peers()),
             Request::Invite { role, uses, expires, .. } => {
-                let expires = std::time::Duration::from_secs(expires);
+                let expires = Duration::from_secs(expires);
                 let ticket = self.mesh.invite(role, uses, expires).await?.to_string();
                 Answer::of(&Invited { ticket })
             }
             Request::Join { ticket, name, .. } => {
                 self.mesh.join(&ticket, name).await?;
+                // So that the next command finds the realm's nodes; a join without a link yet is
+                // still a join.
+                let mut peers = self.mesh.peers();
+                let linked = |peers: &Arc<Vec<mesh::PeerInfo>>| {
+                    peers.iter().any(|p| p.path == mesh::Route::Direct && p.record.is_some())
+                };
+                let _ = tokio::time::timeout(FIRST_LINK, async {
+                    peers.wait_for(linked).await.is_ok()
+                })
+                .await;
                 Answer::of(&self.status())
             }
             Request::Python { .. } => Answer::of(&self.workers.python_path().await?),

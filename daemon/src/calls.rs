@@ -10,6 +10,8 @@
 mod deploy;
 mod host;
 mod install;
+mod intake;
+mod outbox;
 mod questions;
 mod remote;
 mod replies;
@@ -18,14 +20,22 @@ mod serve;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rhd_protocol::{api::Request, call::Call, error::ErrorInfo, id::NodeId, wire};
+use rhd_protocol::{
+    api::Request,
+    call::{Call, Verb},
+    error::ErrorInfo,
+    id::{Hash, NodeId},
+    service::{ServiceAd, ServiceKind},
+    wire,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use replies::{Answer, Failed, Outbox, Replies};
+pub use outbox::Outbox;
+pub use replies::{Answer, Failed, Replies};
 
 use crate::{
     blobs::Blobs,
-    mesh::{Mesh, Priority},
+    mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     workers::Workers,
 };
@@ -42,6 +52,7 @@ struct Inner {
     mesh: Mesh,
     blobs: Blobs,
     installs: install::Locks,
+    intake: intake::Intake,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -57,40 +68,24 @@ impl Calls {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let installs = install::Locks::default();
-        Self { inner: Arc::new(Inner { naming, workers, mesh, blobs, installs, closing, tasks }) }
+        let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
+        let inner = Inner { naming, workers, mesh, blobs, installs, intake, closing, tasks };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Takes calls, deployments and questions from peers until the node closes.
     pub fn serve(&self) {
         serve::start(self);
+        tokio::spawn(host::forget_with_workers(self.inner.clone()));
     }
 
     /// Runs `call` wherever its target is.
-    pub async fn call(&self, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
-        let inner = &self.inner;
-        inner.open_for_work()?;
-        call.service = inner.naming.canonical(&call.service)?;
-        if let Some(instance) = &call.instance {
-            call.instance = Some(inner.naming.canonical(instance)?);
-        }
-        call.caller = inner.mesh.name();
-        let node = call.node.take();
-        let mut unreachable = Vec::new();
-        loop {
-            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
-                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
-                Route::Peer(peer) => {
-                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
-                    match opened {
-                        Ok(stream) => return remote::call(inner, stream, call, body).await,
-                        // Nothing was sent: another host may have it.
-                        Err(_) if node.is_none() => unreachable.push(peer),
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
+    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+        let inner = self.inner.clone();
+        Replies::starting(async move {
+            let id = call.id;
+            inner.route(call, body).await.map_err(|error| error.call(id))
+        })
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.
@@ -115,6 +110,60 @@ impl Calls {
 }
 
 impl Inner {
+    /// Sends a call to a peer, and notes the instance that it builds there or drops.
+    async fn send(
+        self: &Arc<Self>,
+        stream: Stream,
+        call: Call,
+        body: Bytes,
+    ) -> Result<Replies, ErrorInfo> {
+        let (inner, peer) = (self.clone(), stream.peer);
+        let built = call.instance.clone().filter(|_| call.verb == Verb::New);
+        let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
+        let replies = remote::call(&inner, stream, call, body).await?;
+        Ok(match built.clone().or(dropped) {
+            Some(name) => replies.on_success(move || {
+                let generation = inner.naming.next_generation(&name);
+                let ad = built.map(|name| ServiceAd {
+                    name,
+                    kind: ServiceKind::Instance,
+                    env: String::new(),
+                    version: Hash::of(&[]),
+                    generation,
+                });
+                inner.naming.note(peer, &name, ad);
+                Ok(())
+            }),
+            None => replies,
+        })
+    }
+
+    async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+        let inner = &self;
+        inner.open_for_work()?;
+        call.service = inner.naming.canonical(&call.service)?;
+        if let Some(instance) = &call.instance {
+            call.instance = Some(inner.naming.canonical(instance)?);
+        }
+        call.caller = inner.mesh.name();
+        let node = call.node.take();
+        let mut unreachable = Vec::new();
+        loop {
+            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+                Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
+                Route::Peer(peer) => {
+                    let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
+                    match opened {
+                        Ok(stream) => return inner.send(stream, call, body).await,
+                        // Nothing was sent: another host may have it.
+                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
     fn open_for_work(&self) -> Result<(), ErrorInfo> {
         if self.closing.is_cancelled() {
             return Err(replies::closing(&self.mesh.name()));

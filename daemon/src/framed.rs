@@ -59,11 +59,26 @@ impl Frame {
     }
 }
 
-/// Reads the next frame; `None` when the stream ended between frames.
-pub async fn read<R: AsyncRead + Unpin>(
+/// The beginning of a frame whose body is still on the stream.
+#[derive(Debug)]
+pub struct Head {
+    head: Bytes,
+    /// Bytes of the body, as claimed.
+    pub body: usize,
+}
+
+impl Head {
+    /// Decodes the header.
+    pub fn header<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
+        frame::decode(&self.head[PREFIX..])
+    }
+}
+
+/// Reads the beginning of the next frame; `None` when the stream ended between frames.
+pub async fn read_head<R: AsyncRead + Unpin>(
     stream: &mut R,
     max_body: usize,
-) -> Result<Option<Frame>, FramedError> {
+) -> Result<Option<Head>, FramedError> {
     let mut prefix = [0; PREFIX];
     let first = stream.read(&mut prefix).await?;
     if first == 0 {
@@ -75,13 +90,22 @@ pub async fn read<R: AsyncRead + Unpin>(
     let mut head = BytesMut::zeroed(PREFIX + lengths.header);
     head[..PREFIX].copy_from_slice(&prefix);
     stream.read_exact(&mut head[PREFIX..]).await?;
+    Ok(Some(Head { head: head.freeze(), body: lengths.body }))
+}
+
+/// Reads the next frame; `None` when the stream ended between frames.
+pub async fn read<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    max_body: usize,
+) -> Result<Option<Frame>, FramedError> {
+    let Some(head) = read_head(stream, max_body).await? else { return Ok(None) };
     let mut body = BytesMut::new();
-    while body.len() < lengths.body {
+    while body.len() < head.body {
         let start = body.len();
-        body.resize(start + STEP.min(lengths.body - start), 0);
+        body.resize(start + STEP.min(head.body - start), 0);
         stream.read_exact(&mut body[start..]).await?;
     }
-    Ok(Some(Frame { head: head.freeze(), body: body.freeze() }))
+    Ok(Some(Frame { head: head.head, body: body.freeze() }))
 }
 
 /// Writes a frame and flushes it.

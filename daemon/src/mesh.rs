@@ -70,7 +70,7 @@ const GOSSIP: usize = 64;
 /// How long a stream waits for a link that is being made.
 const LINK_WAIT: Duration = Duration::from_secs(3);
 /// Joins that are answered at once; more wait at the door.
-const JOINS: usize = 8;
+const JOINS: usize = 32;
 /// How long saying good-bye and ending tasks may take, each.
 const CLOSE: Duration = Duration::from_secs(1);
 /// Long enough to send the last packets; what answers them is not waited for.
@@ -225,9 +225,9 @@ impl Mesh {
             relays.want(peer);
             let mut peers = self.peers();
             let relayed = async {
-                let relayed = |info: &PeerInfo| info.node == peer && info.path == Route::Relayed;
-                // The borrow that this returns must not outlive the wait.
-                peers.wait_for(|peers| peers.iter().any(relayed)).await.is_ok()
+                let way = |info: &PeerInfo| info.node == peer && info.path == Route::Relayed;
+                // Only the fact: holding the list would keep the roster from publishing another.
+                peers.wait_for(|peers| peers.iter().any(way)).await.is_ok()
             };
             let deadline = tokio::time::sleep(LINK_WAIT);
             tokio::select! {

@@ -3,17 +3,18 @@
 //! Presence is how nodes hear of each other's services for now; the replicated naming system takes
 //! the place of [`Naming::hosts`], and nothing else asks presence for names.
 
+mod fresh;
 mod hosted;
 mod registry;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     id::NodeId,
     machine::routing::{self, Candidate, Refusal, Wish},
     name::Name,
-    service::{Service, ServiceAd},
+    service::ServiceAd,
 };
 use tokio::sync::watch;
 
@@ -37,6 +38,7 @@ pub struct Naming {
     mesh: Mesh,
     peers: watch::Receiver<Arc<Vec<PeerInfo>>>,
     registry: Arc<Registry>,
+    fresh: Arc<fresh::Fresh>,
     user: Arc<str>,
 }
 
@@ -44,7 +46,7 @@ impl Naming {
     /// Opens the registry below `home`.
     pub fn open(home: &Path, mesh: Mesh, user: &str) -> Result<Self, RegistryError> {
         let registry = Arc::new(Registry::open(home)?);
-        Ok(Self { peers: mesh.peers(), mesh, registry, user: user.into() })
+        Ok(Self { peers: mesh.peers(), mesh, registry, fresh: Arc::default(), user: user.into() })
     }
 
     /// What this node hosts.
@@ -138,9 +140,7 @@ impl Naming {
         let mut all: Vec<_> =
             self.registry.ads().into_iter().map(|ad| (self.mesh.me(), ad)).collect();
         for peer in self.peers.borrow().iter() {
-            for ad in peer.record.iter().flat_map(|r| &r.services) {
-                all.push((peer.node, ad.clone()));
-            }
+            all.extend(self.ads_of(peer).into_iter().map(|ad| (peer.node, ad)));
         }
         all.sort_by(|a, b| (&a.1.name, a.0).cmp(&(&b.1.name, b.0)));
         all
@@ -149,7 +149,7 @@ impl Naming {
     /// A generation above every deployment of `name` that is known.
     pub fn next_generation(&self, name: &str) -> u64 {
         let known = self.hosts().into_iter().filter(|(_, ad)| ad.name == name);
-        known.map(|(_, ad)| ad.generation).max().unwrap_or(0) + 1
+        known.map(|(_, ad)| ad.generation).max().unwrap_or(0).saturating_add(1)
     }
 
     /// The error for a name that nobody hosts, naming what is like it.
@@ -174,6 +174,19 @@ impl Naming {
             .on(&self.mesh.name())
     }
 
+    /// Notes what this node has just put on a peer, or taken off it, so that the next call here
+    /// need not wait for the peer's presence.
+    pub fn note(&self, peer: NodeId, name: &str, ad: Option<ServiceAd>) {
+        if is_public(name) {
+            self.fresh.note(peer, name, ad, Instant::now());
+        }
+    }
+
+    fn ads_of(&self, peer: &PeerInfo) -> Vec<ServiceAd> {
+        let said = peer.record.as_ref().map_or(&[][..], |record| &record.services);
+        self.fresh.correct(peer.node, said, Instant::now())
+    }
+
     fn candidates(&self, name: &str) -> Vec<Candidate> {
         let mut found = Vec::new();
         if let Some(hosted) = self.registry.get(name) {
@@ -188,12 +201,12 @@ impl Naming {
             });
         }
         for peer in self.peers.borrow().iter() {
-            let Some(record) = &peer.record else { continue };
-            found.extend(record.services.iter().filter(|ad| ad.name == name).map(|ad| Candidate {
+            let ads = self.ads_of(peer).into_iter().filter(|ad| ad.name == name);
+            found.extend(ads.map(|ad| Candidate {
                 node: peer.node,
                 generation: ad.generation,
                 version: ad.version,
-                load: record.load,
+                load: peer.record.as_ref().map_or(0, |record| record.load),
                 rtt_us: peer.rtt.map(|rtt| rtt.as_micros() as u64),
                 linked: peer.path != mesh::Route::None,
                 here: false,
@@ -205,6 +218,6 @@ impl Naming {
 
 /// Whether a service is spread to peers: those whose last part starts with a dot are private to the
 /// handle that made them.
-pub fn is_public(service: &Service) -> bool {
-    !service.name.rsplit('/').next().is_some_and(|last| last.starts_with('.'))
+pub fn is_public(name: &str) -> bool {
+    !name.rsplit('/').next().is_some_and(|last| last.starts_with('.'))
 }

@@ -60,7 +60,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let started = Instant::now();
     let home = prepare_home(&options.home)?;
     let _lock = lock::Lock::take(&home)?;
-    let settings = settings::load(&home, &options.set, std::env::vars()).map_err(|e| {
+    let settings = settings::load(&home, &options.set, settings::environment()).map_err(|e| {
         ErrorInfo::new(ErrorKind::BadRequest, e.to_string())
             .hint("correct it, or take it out to use the default")
     })?;
@@ -185,10 +185,7 @@ fn prune(naming: &Naming, blobs: &Blobs) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(PRUNE_EVERY).await;
-            let hosted = naming.registry().all();
-            let roots = hosted.iter().flat_map(|h| h.unit.iter().flat_map(|u| &u.load.roots));
-            let in_use = roots.map(|root| PathBuf::from(&root.dir)).collect();
-            match blobs.prune(in_use).await {
+            match blobs.prune(naming.registry().folders_in_use()).await {
                 Ok(pruned) => tracing::debug!(?pruned, "pruned code"),
                 Err(error) => tracing::warn!(%error, "code could not be pruned"),
             }

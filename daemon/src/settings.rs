@@ -52,6 +52,11 @@ pub enum SettingsError {
     },
 }
 
+/// The process environment; what is not text is nobody's setting.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}
+
 /// Reads all layers. `flags` are `section.key=value` texts, `vars` the process environment.
 pub fn load(
     home: &Path,

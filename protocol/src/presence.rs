@@ -11,7 +11,8 @@ pub const MAX_RECORD: usize = 64 * 1024;
 pub const MAX_SERVICES: usize = 256;
 /// Addresses that one record may list.
 pub const MAX_ADDRS: usize = 16;
-/// Time to live of a record after its receipt, in milliseconds; receivers count it on their own clock.
+/// Time to live of a record after its node sent it, in milliseconds; receivers count it on their own
+/// clock, from its receipt and its age.
 pub const TTL_MS: u64 = 45_000;
 /// How often a record is sent again unchanged, in milliseconds.
 pub const REFRESH_MS: u64 = 15_000;
@@ -21,7 +22,8 @@ pub const REFRESH_MS: u64 = 15_000;
 pub struct Record {
     /// Who; its certificate, so that anybody in the realm can hold it against the realm's key.
     pub cert: Cert,
-    /// Starts of the node so far, in the upper 32 bits; changes since this start in the lower.
+    /// Starts of the node so far, counted from any number, in the upper 32 bits; changes since this
+    /// start in the lower. Compared with other records of the same node only.
     pub seq: u64,
     /// Whether it says good-bye.
     #[serde(default)]
@@ -56,6 +58,16 @@ pub struct Signed {
     /// Ed25519 by the node's key over `"rhd presence 1" || record`.
     #[serde(with = "serde_bytes")]
     pub sig: Vec<u8>,
+    /// How old the sender holds it to be, in milliseconds since its node sent it; no part of what is
+    /// signed. Shown by others, a record has only the rest of its time to live, or nodes that come
+    /// up one after another would hand a dead node on. A member that lies here can hide a peer until
+    /// that peer's next record, or list it for as long as a record may be listed at all.
+    #[serde(default, skip_serializing_if = "is_new")]
+    pub age_ms: u32,
+}
+
+fn is_new(age_ms: &u32) -> bool {
+    *age_ms == 0
 }
 
 /// Why a record is not taken.
@@ -79,7 +91,7 @@ impl Signed {
     pub fn new(record: &Record, key: &SigningKey) -> Result<Self, crate::frame::FrameError> {
         let record = crate::frame::to_vec(record)?;
         let sig = ed25519_dalek::Signer::sign(key, &[CONTEXT, &record].concat());
-        Ok(Self { record, sig: sig.to_bytes().to_vec() })
+        Ok(Self { record, sig: sig.to_bytes().to_vec(), age_ms: 0 })
     }
 
     /// Opens it: checks size, form and the node's own signature. Whether the node is a member is

@@ -6,7 +6,7 @@ use rhd_protocol::{
     presence::TTL_MS,
 };
 
-use crate::world::{Broken, CHECK_MS, World};
+use crate::world::{Broken, World};
 
 impl World<'_> {
     /// Checks every invariant and makes a call; whether the run is over.
@@ -55,9 +55,7 @@ impl World<'_> {
             };
             let age = self.now - self.nodes[about].died;
             self.metrics.stalest_ms = self.metrics.stalest_ms.max(age);
-            let since_news = self.now - self.last_news.get(&node).copied().unwrap_or(0);
-            let way = self.scenario.nodes as u64 * self.scenario.delay_ms[1];
-            if since_news > TTL_MS + CHECK_MS || (self.scenario.strict && age > TTL_MS + way) {
+            if age > TTL_MS + self.way() {
                 let what = format!("node {at} lists node {about}, dead for {age} ms");
                 return Err(self.broken(what));
             }

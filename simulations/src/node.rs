@@ -19,8 +19,8 @@ pub(crate) struct Node {
     cert: Cert,
     /// Added to the world's time: no two clocks agree.
     clock: u64,
-    /// Starts so far, as its disk knows.
-    pub(crate) boots: u32,
+    /// Starts so far, as its disk knows, if it does.
+    pub(crate) boots: Option<u32>,
     /// What it has in memory; none while it is down.
     pub(crate) life: Option<Life>,
     /// Counts its lives, so that what was meant for an earlier one is told apart.
@@ -51,7 +51,7 @@ impl Node {
             role: Role::Member,
         };
         let cert = Cert::sign(body, realm);
-        Self { key, cert, clock, boots: 0, life: None, lives: 0, died: 0 }
+        Self { key, cert, clock, boots: None, life: None, lives: 0, died: 0 }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -63,12 +63,23 @@ impl Node {
         self.clock + now
     }
 
-    pub(crate) fn start(&mut self, nodes: usize) {
-        self.boots += 1;
+    /// Loses the count of its starts, and with `clock` its time as well, as a machine does whose
+    /// clock has no battery.
+    pub(crate) fn forget(&mut self, clock: bool) {
+        self.boots = None;
+        if clock {
+            self.clock = 0;
+        }
+    }
+
+    pub(crate) fn start(&mut self, nodes: usize, now: u64) {
+        let seconds = self.clock(now) / 1_000;
+        let boots = self.boots.unwrap_or(seconds as u32) + 1;
+        self.boots = Some(boots);
         self.lives += 1;
         let record = Record {
             cert: self.cert.clone(),
-            seq: u64::from(self.boots) << 32,
+            seq: u64::from(boots) << 32,
             leaving: false,
             version: String::new(),
             addrs: Vec::new(),

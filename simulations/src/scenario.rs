@@ -16,7 +16,7 @@ pub enum Fault {
     Leave,
     /// A node that stopped starts again.
     Restart,
-    /// The same, but its disk has forgotten how often it started.
+    /// The same, but its disk has forgotten how often it started, and half of them the time.
     Forget,
     /// Two nodes stop reaching each other.
     Cut,
@@ -46,9 +46,6 @@ pub struct Scenario {
     pub delay_ms: [u64; 2],
     /// What happens, by weight.
     pub faults: BTreeMap<Fault, u64>,
-    /// Whether a dead node must be gone from every table within one time to live: it holds where no
-    /// link comes up later on, over which a record could be shown to a node that never saw it.
-    pub strict: bool,
 }
 
 /// What a run came to; equal for equal seeds.

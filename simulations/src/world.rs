@@ -65,8 +65,6 @@ pub struct World<'a> {
     pub(crate) metrics: Metrics,
     /// What every node ever said under every number; a forgetful one says several things.
     pub(crate) said: BTreeMap<(NodeId, u64), Vec<Vec<ServiceAd>>>,
-    /// When a record of a node was last news to anybody.
-    pub(crate) last_news: BTreeMap<NodeId, u64>,
     /// The highest number that a node of this life has listed of another.
     pub(crate) listed: BTreeMap<(usize, u32, NodeId), u64>,
     cut: BTreeSet<(usize, usize)>,
@@ -105,7 +103,6 @@ impl<'a> World<'a> {
             nodes,
             metrics: Metrics::default(),
             said: BTreeMap::new(),
-            last_news: BTreeMap::new(),
             listed: BTreeMap::new(),
             cut: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -183,7 +180,7 @@ impl<'a> World<'a> {
 
     fn start(&mut self, node: usize) -> Result<(), Broken> {
         let nodes = self.nodes.len();
-        self.nodes[node].start(nodes);
+        self.nodes[node].start(nodes, self.now);
         let life = self.nodes[node].lives;
         self.publish(node)?;
         self.at(REFRESH_MS, Event::Refresh { node, life });
@@ -230,16 +227,14 @@ impl<'a> World<'a> {
     /// Two nodes show each other all that they know.
     fn link_up(&mut self, a: usize, b: usize) {
         for (from, to) in [(a, b), (b, a)] {
+            let (clock, peer) = (self.nodes[from].clock(self.now), self.nodes[to].id());
             let Some(life) = &self.nodes[from].life else { return };
-            let records = life.table.records().chain([&life.record]);
-            let signed = life.table.signed().chain(&life.signed);
-            let shown: Vec<_> = records
-                .zip(signed)
-                .map(|(record, signed)| Parcel {
-                    origin: record.node(),
-                    seq: record.seq,
-                    signed: Rc::new(signed.clone()),
-                    direct: true,
+            let shown = life.table.shown_to(peer, clock).chain(life.signed.clone());
+            let shown: Vec<_> = shown
+                .filter_map(|signed| {
+                    let record = signed.open().ok()?;
+                    let (origin, seq) = (record.node(), record.seq);
+                    Some(Parcel { origin, seq, signed: Rc::new(signed), direct: true })
                 })
                 .collect();
             shown.into_iter().for_each(|parcel| self.send(from, to, parcel));
@@ -259,14 +254,13 @@ impl<'a> World<'a> {
         }
         at.table.expire(clock);
         match at.table.accept(&parcel.signed, at.record.seq, clock) {
-            Ok(Verdict::News { node, .. }) => {
-                self.last_news.insert(node, now);
+            Ok(Verdict::News { .. }) => {
                 self.gossip(to, &Parcel { direct: false, ..parcel });
             }
             Ok(Verdict::Known) => {}
             Ok(Verdict::Ahead { seq }) => {
                 at.record.seq = seq;
-                self.nodes[to].boots = (seq >> 32) as u32 + 1;
+                self.nodes[to].boots = Some((seq >> 32) as u32 + 1);
                 self.publish(to)?;
             }
             Err(e) => return Err(self.broken(format!("node {to} refused an honest record: {e}"))),
@@ -308,7 +302,8 @@ impl<'a> World<'a> {
             Fault::Restart | Fault::Forget => {
                 if let Some(node) = self.rng.choose(&down).copied() {
                     if fault == Fault::Forget {
-                        self.nodes[node].boots = 0;
+                        let clock = self.rng.percent(50);
+                        self.nodes[node].forget(clock);
                     }
                     self.start(node)?;
                 }
@@ -348,10 +343,14 @@ impl<'a> World<'a> {
         format!("/ann/s{}", self.rng.below(self.scenario.services))
     }
 
-    /// When all must agree at the latest: a record may be shown once more, just before it expires,
-    /// to a node that comes up or is reached again.
+    /// How long a record may be under way, over all nodes one after another: that is not counted
+    /// into its age.
+    pub(crate) fn way(&self) -> u64 {
+        self.scenario.nodes as u64 * self.scenario.delay_ms[1]
+    }
+
+    /// When all must agree at the latest.
     pub(crate) fn deadline(&self) -> u64 {
-        let slack = REFRESH_MS + self.scenario.delay_ms[1] + 2 * CHECK_MS;
-        self.scenario.chaos_ms + 2 * TTL_MS + slack
+        self.scenario.chaos_ms + TTL_MS + REFRESH_MS + self.way() + 2 * CHECK_MS
     }
 }

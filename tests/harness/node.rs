@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
-    outcome::{Outcome, command, rhd},
+    outcome::{Outcome, command, command_within, rhd},
     settle::until,
 };
 
@@ -33,6 +33,7 @@ pub struct Unstarted {
     name: String,
     flags: Vec<String>,
     vars: Vec<(String, String)>,
+    netns: Option<String>,
 }
 
 impl Unstarted {
@@ -55,6 +56,13 @@ impl Unstarted {
         self
     }
 
+    /// Has the daemon run in this network namespace; its socket is a file, and reached from here.
+    #[must_use]
+    pub fn within(mut self, netns: &str) -> Self {
+        self.netns = Some(netns.to_owned());
+        self
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn up(self) -> Node {
         let child = self.spawn();
@@ -64,9 +72,11 @@ impl Unstarted {
     }
 
     fn spawn(&self) -> Child {
-        let output = self.home().join(OUTPUT);
-        let output = File::options().create(true).append(true).open(output).unwrap();
-        let mut command = command();
+        let output =
+            File::options().create(true).append(true).open(self.home().join(OUTPUT)).unwrap();
+        // `ip` becomes the daemon: the process that is started is the one to end.
+        let wrapper = self.netns.iter().flat_map(|ns| ["ip", "netns", "exec", ns]);
+        let mut command = command_within(&wrapper.collect::<Vec<_>>());
         command.arg("--home").arg(self.home()).args(["up", "--name", &self.name]);
         command.args(&self.flags).envs(self.vars.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
@@ -92,7 +102,7 @@ impl Node {
         // A socket's path has to fit into 107 bytes.
         let home = tempfile::Builder::new().prefix("rhd-").tempdir().unwrap();
         let flags = ["--port", "0", "--set", "mesh.mdns=false"].map(str::to_owned).to_vec();
-        Unstarted { home, name: name.to_owned(), flags, vars: Vec::new() }
+        Unstarted { home, name: name.to_owned(), flags, vars: Vec::new(), netns: None }
     }
 
     /// The state directory.

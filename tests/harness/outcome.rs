@@ -47,7 +47,19 @@ impl Outcome {
 
 /// The program under test, with nothing of this process's own settings, starting no daemon by itself.
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
+    command_within(&[])
+}
+
+/// The same, run by another program that becomes it.
+pub(crate) fn command_within(wrapper: &[&str]) -> Command {
+    let mut command = match wrapper {
+        [] => Command::new(binary()),
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            command.args(args).arg(binary());
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RHD_") {
             command.env_remove(name);

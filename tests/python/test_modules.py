@@ -240,3 +240,13 @@ def test_notes_on_a_handle_stay_here(shelf: Any) -> None:
     one = shelf()
     one.local["seen"] = True
     assert one.local == {"seen": True}
+
+
+def test_what_was_just_built_there_is_found_at_once(beta: str) -> None:
+    """Before beta's presence can have said so: whoever deploys a name may call it."""
+    for i in range(10):
+        made = rh.module(Shelf).to(beta)(name=f"just-{i}")
+        assert rh.load(f"just-{i}").put(i) == 1
+        assert made.things == [i]
+        called = rh.function(len, name=f"count-{i}").to(beta)
+        assert rh.load(f"count-{i}")("abc") == called("abc") == 3

@@ -2,6 +2,10 @@
 
 use std::{fs, path::Path, thread};
 
+use rhd_protocol::{
+    api::Request,
+    call::{Call, Reply},
+};
 use rhd_sdk::ErrorKind;
 use rhd_tests::{Mesh, Node, until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -181,6 +185,91 @@ fn ctrl_c_cancels_the_call_and_ends_with_130() {
     assert_eq!(call.wait().unwrap().code(), Some(130));
     until("the call is cancelled", || (node.status().calls == 0).then_some(()));
     assert_eq!(node.rhd(&["call", "add", "1", "2"]).ok(), "3\n");
+}
+
+#[test]
+fn a_call_whose_caller_went_away_while_it_waited_never_runs() {
+    let node = Node::prepare("busy").flags(&["--set", "workers.lanes=1"]).up();
+    deploy(&node, "here");
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let running = call_wait(node.home().to_str().unwrap(), &first);
+    let mut waiting =
+        node.command(&["call", "wait", second.path().to_str().unwrap()]).spawn().unwrap();
+    until("the second call waits for the only lane", || (node.status().calls == 2).then_some(()));
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    until("it left the queue", || (node.status().calls == 1).then_some(()));
+    fs::write(first.path().join("go"), "").unwrap();
+    assert_eq!(running.join().unwrap().ok(), "\"done\"\n");
+    assert_eq!(node.rhd(&["call", "add", "1", "2"]).ok(), "3\n");
+    assert!(!second.path().join("started").exists(), "it ran for nobody");
+}
+
+#[test]
+fn instances_are_forgotten_on_every_node_when_their_worker_ends() {
+    let mesh = Mesh::of(2);
+    deploy(&mesh[0], "n1");
+    let instances = |node: &Node| {
+        let listed = node.rhd(&["ls", "--json"]).json();
+        let kinds = listed.as_array().unwrap().iter().map(|l| l["service"]["kind"].clone());
+        kinds.filter(|kind| kind == "instance").count()
+    };
+    until("it is seen on both", || (instances(&mesh[0]) == 1).then_some(()));
+    kill_process(worker(&mesh[1]), Signal::KILL).unwrap();
+    for node in [&mesh[1], &mesh[0]] {
+        until("it is forgotten", || (instances(node) == 0).then_some(()));
+    }
+    let said = mesh[0].rhd(&["call", "counter.increment"]).fails(5);
+    assert!(said.contains("counter"), "{said}");
+    assert_eq!(mesh[0].rhd(&["call", "add", "1", "2"]).ok(), "3\n", "functions are loaded again");
+}
+
+#[test]
+fn a_refused_call_is_answered_before_its_arguments_are_sent() {
+    let mesh = Mesh::of(2);
+    let call: Call = serde_json::from_value(json!({
+        "v": rhd_protocol::VERSION, "id": "a".repeat(26), "service": "/nobody/nothing",
+        "node": "n1", "parts": [64 << 20],
+    }))
+    .unwrap();
+    // More than the peer takes in before it reads.
+    let body = vec![0; 64 << 20];
+    let reply = mesh[0].ask(async |client| {
+        let mut replies = client.request(&Request::Call { call }, &body).await?;
+        replies.next().await
+    });
+    match reply.unwrap() {
+        Some((Reply::Fail { error, .. }, _)) => {
+            assert_eq!((error.kind, &*error.node), (ErrorKind::NotFound, "n1"), "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_last_deployment_of_a_name_is_the_one_that_is_called() {
+    let mesh = Mesh::of(2);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("where.py");
+    let deploy = |value: u8, to: &str| {
+        let source = format!(
+            "import rhd as rh\ndef which():\n    return {value}\nrh.function(which, name='which').to({to:?})\n"
+        );
+        fs::write(&file, source).unwrap();
+        mesh[0].rhd(&["python", file.to_str().unwrap()]).ok();
+    };
+    let says = |value: &str| {
+        until(&format!("it is {value}"), || {
+            (mesh[0].rhd(&["call", "which"]).stdout == value).then_some(())
+        });
+    };
+    deploy(1, "n0");
+    says("1\n");
+    deploy(2, "n1");
+    says("2\n");
+    // What n0 has had all along.
+    deploy(1, "n0");
+    says("1\n");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Starting, ending and starting again.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::{
+        ffi::OsStrExt,
         fs::{FileTypeExt, PermissionsExt},
         process::CommandExt,
     },
@@ -129,6 +131,18 @@ fn after_kill_9_it_starts_again_as_the_same_node() {
     let after = node.status();
     assert_eq!((before.id, before.realm), (after.id, after.realm));
     assert_ne!(before.pid, after.pid);
+}
+
+#[test]
+fn variables_that_are_no_text_are_no_reason_not_to_start() {
+    let setup = Node::prepare("bytes");
+    let home = setup.home().to_str().unwrap();
+    let mut up = rhd_tests::command();
+    up.args(["--home", home, "up", "--detach", "--port", "0", "--set", "mesh.mdns=false"]);
+    let odd = OsStr::from_bytes(b"no\xfftext");
+    let up = up.env("RHD_ODD", odd).env(odd, "x").output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    rhd(&["--home", home, "down"], "").ok();
 }
 
 #[test]

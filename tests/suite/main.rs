@@ -8,6 +8,7 @@ mod clocks;
 mod demo;
 mod layers;
 mod lifecycle;
+mod netns;
 mod realm;
 mod socket;
 mod wire;

@@ -41,7 +41,7 @@ pub(super) async fn serve(api: &Arc<Api>, mut stream: UnixStream) -> Result<(), 
                 continue;
             }
         };
-        let replies = api.handle(request, frame.body).await;
+        let replies = api.handle(request, frame.body);
         // Held while the node drains: a request under way is waited for, an idle client is not.
         let under_way = api.requests.token();
         let finished = pump(replies, &mut stream).await?;

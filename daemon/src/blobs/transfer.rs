@@ -6,8 +6,9 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::PathBuf,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ use crate::framed;
 
 /// Chunks between disk and stream; at most [`CHUNK`] bytes each.
 const CHUNK_QUEUE: usize = 4;
+/// How long one chunk may take to come; while a transfer hangs, nothing can be pruned.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a transfer moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,7 +114,7 @@ pub(super) async fn receive_files<R: AsyncRead + Unpin>(
     let files = want.len();
     let (chunks, queue) = mpsc::channel(CHUNK_QUEUE);
     let writing = tokio::task::spawn_blocking(move || write_all(&store, &want, queue));
-    let read = pump(stream, files, chunks).await;
+    let read = pump(stream, files, chunks, PATIENCE).await;
     let written = writing.await.map_err(|_| BlobError::Aborted)?;
     read?;
     written
@@ -122,12 +125,15 @@ async fn pump<R: AsyncRead + Unpin>(
     stream: &mut R,
     files: usize,
     chunks: mpsc::Sender<Chunk>,
+    patience: Duration,
 ) -> Result<(), BlobError> {
     let mut ended = 0;
     while ended < files {
-        let frame = framed::read(stream, CHUNK).await?.ok_or_else(|| {
-            framed::FramedError::Io(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
-        })?;
+        let broken = |kind: io::ErrorKind| framed::FramedError::Io(kind.into());
+        let frame = tokio::time::timeout(patience, framed::read(stream, CHUNK))
+            .await
+            .map_err(|_| broken(io::ErrorKind::TimedOut))??
+            .ok_or_else(|| broken(io::ErrorKind::UnexpectedEof))?;
         let Deploy::File { hash, last } = frame.header().map_err(framed::FramedError::from)? else {
             return Err(BlobError::Protocol("a chunk of a file was due"));
         };
@@ -191,4 +197,19 @@ pub(super) fn import(
         moved.bytes += size;
     }
     Ok(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sender_that_falls_silent_is_given_up() {
+        let (mut near, mut far) = tokio::io::duplex(2 * CHUNK);
+        let file = Deploy::File { hash: Hash::of(b"x"), last: false };
+        framed::send(&mut far, &file, Bytes::from_static(b"half")).await.unwrap();
+        let (chunks, _queue) = mpsc::channel(CHUNK_QUEUE);
+        let patience = Duration::from_millis(20);
+        assert!(pump(&mut near, 1, chunks, patience).await.is_err());
+    }
 }

@@ -9,6 +9,7 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
     id::{Hash, NodeId},
+    service::ServiceAd,
     wire::{self, Deploy, Deployment, Want},
 };
 
@@ -71,9 +72,18 @@ pub(super) async fn run(
         }
         Route::Peer(peer) => {
             let open = Deploy::Open { v: rhd_protocol::VERSION, id, parts: vec![] };
-            send(inner, peer, open, deployment, entry, &snapshots, out)
+            let deployed = send(inner, peer, open, deployment, entry, &snapshots, out)
                 .await
-                .map_err(|e| e.map(|e| e.call(id)))
+                .map_err(|e| e.map(|e| e.call(id)))?;
+            let ad = ServiceAd {
+                name: deployed.name.clone(),
+                kind: deployed.kind,
+                env: deployed.env.clone(),
+                version: deployed.version.parse().unwrap_or_else(|_| Hash::of(&[])),
+                generation,
+            };
+            inner.naming.note(peer, &deployed.name, Some(ad));
+            Ok(deployed)
         }
     }
 }
@@ -117,7 +127,8 @@ async fn send(
     want.header::<Want>().map_err(|e| lost(&e))?;
     let want: Vec<Hash> = frame::decode(&want.body).map_err(|e| lost(&e))?;
     if !want.is_empty() {
-        out.progress(format!("sending {} files to {node}", want.len())).await;
+        let files = if want.len() == 1 { "file" } else { "files" };
+        out.progress(format!("sending {} {files} to {node}", want.len())).await;
     }
     let sent = blobs::send_files(snapshots, &want, &mut stream.send)
         .await

@@ -31,10 +31,8 @@ async fn start(
     mut call: Call,
     body: Bytes,
 ) -> Result<Replies, ErrorInfo> {
-    inner.open_for_work()?;
-    let hosted = inner.naming.registry().get(&call.service).ok_or_else(|| lost(inner, &call))?;
+    let hosted = admit(inner, &call)?;
     let kind = hosted.service.kind;
-    check_verb(kind, &call)?;
     // Only a deployment loads code, and it doesn't come this way.
     call.load = None;
     // A caller is a node: one node can't crowd out another by opening more connections.
@@ -57,7 +55,7 @@ async fn start(
     }
     let stream = stream?;
     let incarnation = stream.incarnation;
-    let replies = Replies::local(stream);
+    let replies = Replies::local(stream, hosted.clone());
     Ok(match instance.filter(|_| new) {
         // Hosted before its builder hears of it, so that the builder's next call finds it.
         Some(instance) => {
@@ -66,6 +64,14 @@ async fn start(
         }
         None => replies,
     })
+}
+
+/// The service, if the call is one that it can serve: what can be said before there is a body.
+pub(super) fn admit(inner: &Inner, call: &Call) -> Result<Arc<Hosted>, ErrorInfo> {
+    inner.open_for_work()?;
+    let hosted = inner.naming.registry().get(&call.service).ok_or_else(|| lost(inner, call))?;
+    check_verb(hosted.service.kind, call)?;
+    Ok(hosted)
 }
 
 /// Drops an instance in its worker; when the worker is gone, so is the instance.
@@ -101,13 +107,38 @@ fn host_instance(
     service.class = Some(class.service.name.clone());
     service.generation = inner.naming.next_generation(&name);
     service.name = name;
-    let hosted =
-        Hosted { service, env: class.env.clone(), unit: None, incarnation: Some(incarnation) };
-    inner.naming.registry().put_instance(hosted).map_err(|error| {
-        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
-            .hint("choose another name, or drop the instance that has it")
-            .on(&inner.mesh.name())
-    })
+    let hosted = Hosted {
+        service,
+        env: class.env.clone(),
+        unit: None,
+        made_from: class.unit.clone(),
+        incarnation: Some(incarnation),
+    };
+    inner
+        .naming
+        .registry()
+        .put_instance(hosted)
+        .map_err(|error| ErrorInfo::from(error).on(&inner.mesh.name()))?;
+    // The worker may have ended before the name was there to be forgotten.
+    if !inner.workers.holds(&class.service.env, incarnation) {
+        forget_lost(inner);
+    }
+    Ok(())
+}
+
+/// Takes instances off their names as the workers that hold them end, until the node closes.
+pub(super) async fn forget_with_workers(inner: Arc<Inner>) {
+    let mut lost = inner.workers.lost();
+    while lost.changed().await.is_ok() {
+        forget_lost(&inner);
+    }
+}
+
+fn forget_lost(inner: &Inner) {
+    let gone = inner.naming.registry().forget_lost(|env, i| inner.workers.holds(env, i));
+    if !gone.is_empty() {
+        tracing::info!(count = gone.len(), "instances ended with their worker");
+    }
 }
 
 fn check_verb(kind: ServiceKind, call: &Call) -> Result<(), ErrorInfo> {

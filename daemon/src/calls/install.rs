@@ -81,31 +81,33 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     };
     inner.open_for_work()?;
     may_deploy(inner, stream.peer)?;
-    let frame = serve::first_frame(stream)
+    let head = serve::first_head(stream, MAX_BODY)
         .await
         .map_err(|e| broken(&e))?
         .ok_or_else(|| broken(&"no first frame"))?;
     let bad = |e: frame::FrameError| serve::bad_request(inner, &e);
-    let Deploy::Open { v, id, parts } = frame.header::<Deploy>().map_err(bad)? else {
+    let Deploy::Open { v, id, parts } = head.header::<Deploy>().map_err(bad)? else {
         return Err(ErrorInfo::new(ErrorKind::BadRequest, "deployment starts with a file"));
     };
     serve::check_version(v, inner)?;
+    let body = inner.intake.read(head.body, &mut stream.recv).await?;
     let split = parts.first().map_or(0, |n| usize::try_from(*n).unwrap_or(usize::MAX));
-    if split > frame.body.len() {
+    if split > body.len() {
         return Err(ErrorInfo::new(ErrorKind::BadRequest, "deployment is shorter than it says"));
     }
-    let deployment: Deployment = frame::decode(&frame.body[..split]).map_err(bad)?;
+    let deployment: Deployment = frame::decode(&body[..split]).map_err(bad)?;
     check(&deployment)?;
     let manifests: Vec<&Manifest> = deployment.roots.iter().map(|r| &r.manifest).collect();
     let lease = inner.blobs.lease().await;
     let want = inner.blobs.missing(manifests).await?;
     let hashes: Vec<Hash> = want.iter().map(|(hash, _)| *hash).collect();
-    let body = frame::to_vec(&hashes).map_err(bad)?;
-    framed::send(&mut stream.send, &Want { count: want.len() }, body)
+    let wanted = frame::to_vec(&hashes).map_err(bad)?;
+    framed::send(&mut stream.send, &Want { count: want.len() }, wanted)
         .await
         .map_err(|e| broken(&e))?;
     inner.blobs.receive_files(want, &mut stream.recv).await?;
-    let entry = frame.body.slice(split..);
+    // A copy: it is kept as long as the service, and the room that `body` takes is not.
+    let entry = Bytes::copy_from_slice(&body[split..]);
     Ok(Arrived { id, deployment, entry, _lease: lease })
 }
 
@@ -162,11 +164,18 @@ async fn install_inner(
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);
-    if let Some(hosted) = inner.naming.registry().get(&deployment.name)
-        && hosted.service.version == version
-        && hosted.unit.is_some()
-    {
+    let before = inner.naming.registry().get(&deployment.name);
+    if let Some(same) = before.filter(|h| h.service.version == version && h.unit.is_some()) {
         out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
+        let newer_elsewhere = inner.naming.next_generation(&deployment.name)
+            > same.service.generation.saturating_add(1);
+        if !newer_elsewhere {
+            return Ok(deployed(inner, &same.service));
+        }
+        // The same code as before, but the last word: calls come here again.
+        let mut again = Hosted::clone(&same);
+        again.service.generation = deployment.generation;
+        let hosted = inner.naming.registry().put(again).map_err(ErrorInfo::from)?;
         return Ok(deployed(inner, &hosted.service));
     }
     let env = out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
@@ -189,11 +198,14 @@ async fn install_inner(
         class: None,
         interface: loaded.interface,
     };
-    let hosted = Hosted { service, env: deployment.env, unit: Some(unit), incarnation: None };
-    let hosted = inner.naming.registry().put(hosted).map_err(|error| {
-        ErrorInfo::new(ErrorKind::Conflict, error.to_string())
-            .hint("remove what is not needed with `rhd rm NAME`, or choose another name")
-    })?;
+    let hosted = Hosted {
+        service,
+        env: deployment.env,
+        unit: Some(unit),
+        made_from: None,
+        incarnation: None,
+    };
+    let hosted = inner.naming.registry().put(hosted).map_err(ErrorInfo::from)?;
     Ok(deployed(inner, &hosted.service))
 }
 

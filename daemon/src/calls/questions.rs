@@ -45,6 +45,9 @@ pub(super) async fn ask(
             for route in routes {
                 let request = Request::Remove { v, name: name.clone(), node: None };
                 last = on(inner, route, request, out).await?;
+                if let Route::Peer(peer) = route {
+                    inner.naming.note(peer, &name, None);
+                }
             }
             Ok(last)
         }
@@ -187,9 +190,7 @@ async fn remove(inner: &Arc<Inner>, name: &str) -> Result<Answer, ErrorInfo> {
     if hosted.service.kind == ServiceKind::Instance {
         host::drop_instance(inner, name).await;
     }
-    registry
-        .remove(name)
-        .map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("remove {name}: {e}")))?;
+    registry.remove(name)?;
     Answer::of(&())
 }
 

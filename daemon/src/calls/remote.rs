@@ -8,6 +8,9 @@ use rhd_protocol::{
     id::{CallId, NodeId},
 };
 
+/// How long the answer of a host that stopped reading may take.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
+
 use super::{Inner, Replies, replies::fail_frame};
 use crate::{
     framed::{self, Frame},
@@ -26,7 +29,13 @@ pub(super) async fn call(
         .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
     let mut remote = RemoteCall { id, node, service: call.service, stream: None, done: false };
     if let Err(error) = framed::write(&mut stream.send, &frame).await {
-        return Err(remote.lost(&error.to_string()));
+        // A host that refuses stops reading: its answer says more than our broken stream.
+        let answer = tokio::time::timeout(LAST_WORDS, framed::read(&mut stream.recv, MAX_BODY));
+        let answer = answer.await.ok().and_then(Result::ok).flatten();
+        return Err(match answer.and_then(|frame| frame.header().ok()) {
+            Some(Reply::Fail { error, .. }) => error.on(&remote.node),
+            _ => remote.lost(&error.to_string()),
+        });
     }
     remote.stream = Some(stream);
     Ok(Replies::remote(remote))

@@ -1,6 +1,6 @@
 //! Where a client's replies come from: a lane here, a stream from a peer, or a task of ours.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -11,11 +11,8 @@ use rhd_protocol::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::remote::RemoteCall;
-use crate::{framed::Frame, workers::CallStream};
-
-/// Replies of a task that may be under way to a client.
-const OUTBOX: usize = 32;
+use super::{Outbox, remote::RemoteCall};
+use crate::{framed::Frame, naming::Hosted, workers::CallStream};
 
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
@@ -27,10 +24,22 @@ pub struct Replies {
 type OnFinal = Box<dyn FnOnce() -> Result<(), ErrorInfo> + Send>;
 
 enum Source {
-    Local(Box<CallStream>),
+    /// Not started yet: it waits for a lane, a worker or a link. Dropped, it never starts.
+    Starting(Starting),
+    /// With its service, whose code is not pruned while the call runs.
+    Local {
+        stream: Box<CallStream>,
+        _hosted: Arc<Hosted>,
+    },
     Remote(Box<RemoteCall>),
-    Task { frames: mpsc::Receiver<Frame>, task: AbortOnDrop },
+    Task {
+        frames: mpsc::Receiver<Frame>,
+        ended: bool,
+        _task: AbortOnDrop,
+    },
 }
+
+type Starting = Pin<Box<dyn Future<Output = Result<Replies, ErrorInfo>> + Send>>;
 
 struct AbortOnDrop(JoinHandle<()>);
 
@@ -41,12 +50,20 @@ impl Drop for AbortOnDrop {
 }
 
 impl Replies {
-    pub(super) fn local(stream: CallStream) -> Self {
-        Self { source: Source::Local(Box::new(stream)), on_final: None }
+    pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
+        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
         Self { source: Source::Remote(Box::new(call)), on_final: None }
+    }
+
+    /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
+    /// before the call has a lane takes it out of the queue by dropping this.
+    pub(super) fn starting(
+        start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::Starting(Box::pin(start)), on_final: None }
     }
 
     /// One final reply: an error.
@@ -61,17 +78,19 @@ impl Replies {
         Fut: Future<Output = Result<Answer, E>> + Send + 'static,
         E: Into<Failed>,
     {
-        let (tx, frames) = mpsc::channel(OUTBOX);
-        let out = Outbox { tx };
+        let (out, frames) = Outbox::new();
         let work = work(out.clone());
         let task = tokio::spawn(async move {
             let frame = match work.await.map_err(Into::into) {
                 Ok(answer) => Frame::new(&Reply::done(answer.0.len()), answer.0),
                 Err(Failed { error, body }) => Frame::new(&Reply::fail(error), body),
             };
-            out.frame(frame).await;
+            out.last(frame).await;
         });
-        Self { source: Source::Task { frames, task: AbortOnDrop(task) }, on_final: None }
+        Self {
+            source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
+            on_final: None,
+        }
     }
 
     /// Runs `then` when the result is there, before it is passed on.
@@ -85,10 +104,25 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        if let Source::Starting(start) = &mut self.source {
+            *self = start.await.unwrap_or_else(Self::failed);
+        }
         let frame = match &mut self.source {
-            Source::Local(stream) => stream.next().await,
+            // What a start returns has started.
+            Source::Starting(_) => None,
+            Source::Local { stream, .. } => stream.next().await,
             Source::Remote(call) => call.next().await,
-            Source::Task { frames, task: _task } => frames.recv().await,
+            Source::Task { ended: true, .. } => None,
+            Source::Task { frames, ended, .. } => {
+                let Some(frame) = frames.recv().await else {
+                    *ended = true;
+                    return fail_frame(broken()).ok();
+                };
+                // The task may still hold its outbox for a moment: the client's next request must
+                // not be taken for one that came too early.
+                *ended = frame.header::<Reply>().is_ok_and(|reply| reply.is_final());
+                Some(frame)
+            }
         }?;
         if self.on_final.is_some()
             && let Ok(Reply::Done { .. }) = frame.header::<Reply>()
@@ -97,53 +131,6 @@ impl Replies {
             return fail_frame(error).ok();
         }
         Some(frame)
-    }
-}
-
-/// Where a task puts replies before its final one.
-#[derive(Clone)]
-pub struct Outbox {
-    tx: mpsc::Sender<Frame>,
-}
-
-impl Outbox {
-    /// Passes a reply on. When the client is gone this does nothing: the task is about to end too.
-    pub async fn frame(&self, frame: Result<Frame, FrameError>) {
-        match frame {
-            Ok(frame) => drop(self.tx.send(frame).await),
-            Err(error) => {
-                let info = ErrorInfo::new(ErrorKind::Internal, format!("reply: {error}"));
-                if let Ok(frame) = fail_frame(info) {
-                    drop(self.tx.send(frame).await);
-                }
-            }
-        }
-    }
-
-    /// Says what is being done.
-    pub async fn progress(&self, text: impl Into<String>) {
-        self.frame(Frame::new(&Reply::Progress { text: text.into() }, Bytes::new())).await;
-    }
-
-    /// Runs `work`, which says what it does through a bounded queue, and passes every line on
-    /// before it returns.
-    pub async fn telling<T, Fut: Future<Output = T>>(
-        &self,
-        work: impl FnOnce(mpsc::Sender<String>) -> Fut,
-    ) -> T {
-        let (tx, mut lines) = mpsc::channel(OUTBOX);
-        let mut work = std::pin::pin!(work(tx));
-        let result = loop {
-            tokio::select! {
-                biased;
-                Some(line) = lines.recv() => self.progress(line).await,
-                result = &mut work => break result,
-            }
-        };
-        while let Ok(line) = lines.try_recv() {
-            self.progress(line).await;
-        }
-        result
     }
 }
 
@@ -179,6 +166,12 @@ impl Answer {
     }
 }
 
+/// The error of a task that ended without its final reply.
+fn broken() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::Internal, "the request broke off inside the daemon")
+        .hint("the daemon's log says more: `rhd doctor` shows where it is")
+}
+
 /// A final reply with an error.
 pub(super) fn fail_frame(error: ErrorInfo) -> Result<Frame, FrameError> {
     Frame::new(&Reply::fail(error), Bytes::new())
@@ -189,4 +182,38 @@ pub(super) fn closing(node: &str) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::DaemonUnavailable, format!("node {node} is shutting down"))
         .hint("call again when it is up, or choose another node")
         .on(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_final_reply_is_the_last_even_while_its_task_lingers() {
+        let (linger, lingers) = tokio::sync::oneshot::channel::<()>();
+        let mut replies = Replies::from_task(|out| async move {
+            tokio::spawn(async move {
+                let _ = lingers.await;
+                out.progress("too late").await;
+            });
+            Answer::of(&1)
+        });
+        let reply = replies.next().await.unwrap().header::<Reply>().unwrap();
+        assert!(reply.is_final());
+        assert!(replies.next().await.is_none());
+        drop(linger);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_breaks_off_ends_with_a_failure() {
+        let mut replies = Replies::from_task(|_| async {
+            if true {
+                panic!("a defect");
+            }
+            Ok::<_, ErrorInfo>(Answer(Vec::new()))
+        });
+        let frame = replies.next().await.unwrap();
+        assert!(matches!(frame.header(), Ok(Reply::Fail { .. })));
+        assert!(replies.next().await.is_none());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::Call,
@@ -13,7 +14,7 @@ use tokio::{io::AsyncReadExt, sync::mpsc};
 
 use super::{Calls, Inner, Replies, host, install, questions, replies::fail_frame};
 use crate::{
-    framed::{self, FramedError},
+    framed::{self, FramedError, Head},
     mesh::Stream,
 };
 
@@ -48,30 +49,38 @@ where
 }
 
 async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {
-    let Some(frame) = first_frame(&mut stream).await? else { return Ok(()) };
-    let started = match frame.header::<Call>() {
-        Ok(call) => {
-            let id = call.id;
-            match check_version(call.v, &inner) {
-                Ok(()) => host::call(&inner, stream.peer, call, frame.body).await,
-                Err(error) => Err(error.call(id)),
-            }
+    let Some(head) = first_head(&mut stream, MAX_BODY).await? else { return Ok(()) };
+    let peer = stream.peer;
+    match arguments(&inner, &head, &mut stream).await {
+        Ok((call, body)) => {
+            let started = async move { host::call(&inner, peer, call, body).await };
+            pump(Replies::starting(started), stream).await
         }
-        Err(error) => Err(bad_request(&inner, &error)),
-    };
-    match started {
-        Ok(replies) => pump(replies, stream).await,
-        Err(error) => {
-            framed::write(&mut stream.send, &fail_frame(error)?).await.map_err(Into::into)
-        }
+        // Arguments may be under way yet: nothing more is read.
+        Err(error) => Ok(framed::write(&mut stream.send, &fail_frame(error)?).await?),
     }
 }
 
+/// A call that may run, and then only its body.
+async fn arguments(
+    inner: &Inner,
+    head: &Head,
+    stream: &mut Stream,
+) -> Result<(Call, Bytes), ErrorInfo> {
+    let call: Call = head.header().map_err(|e| bad_request(inner, &e))?;
+    let of_call = |e: ErrorInfo| e.on(&inner.mesh.name()).call(call.id);
+    check_version(call.v, inner).map_err(of_call)?;
+    host::admit(inner, &call).map_err(of_call)?;
+    let body = inner.intake.read(head.body, &mut stream.recv).await.map_err(of_call)?;
+    Ok((call, body))
+}
+
 async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedError> {
-    let Some(frame) = first_frame(&mut stream).await? else { return Ok(()) };
+    // Questions have no body.
+    let Some(head) = first_head(&mut stream, 0).await? else { return Ok(()) };
     let peer = stream.peer;
     let replies = Replies::from_task(move |out| async move {
-        let request = frame.header::<Request>().map_err(|e| bad_request(&inner, &e))?;
+        let request = head.header::<Request>().map_err(|e| bad_request(&inner, &e))?;
         check_version(request.version(), &inner)?;
         questions::answer_peer(&inner, peer, request, &out).await
     });
@@ -100,8 +109,12 @@ pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), Fra
     }
 }
 
-pub(super) async fn first_frame(stream: &mut Stream) -> Result<Option<framed::Frame>, FramedError> {
-    match tokio::time::timeout(FIRST_FRAME, framed::read(&mut stream.recv, MAX_BODY)).await {
+/// What a peer opened the stream for; its body waits until that is known to be allowed.
+pub(super) async fn first_head(
+    stream: &mut Stream,
+    max_body: usize,
+) -> Result<Option<Head>, FramedError> {
+    match tokio::time::timeout(FIRST_FRAME, framed::read_head(&mut stream.recv, max_body)).await {
         Ok(read) => read,
         Err(_) => Ok(None),
     }

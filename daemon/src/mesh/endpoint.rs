@@ -39,8 +39,10 @@ const STREAMS: u32 = 1024;
 const STREAMS_BEFORE: u32 = 1;
 /// Bytes under way on one stream before the reader must take some.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// Bytes under way on one connection.
-pub(super) const WINDOW: u32 = 16 * 1024 * 1024;
+/// Bytes under way on one data connection.
+const WINDOW: u32 = 16 * 1024 * 1024;
+/// Before the peer is known for a member: what it sends unread stays small.
+const WINDOW_BEFORE: u32 = 64 * 1024;
 /// Above this, quinn-proto's search through its send buffer costs more than it brings.
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 /// Above this, ten segments in one system call pass 64 KiB, and sending breaks.
@@ -85,6 +87,9 @@ pub(super) struct Endpoint {
     ports: Arc<RwLock<Vec<Port>>>,
     tls: Tls,
     transport: Arc<TransportConfig>,
+    /// Addresses that can't be dialed, as behind a NAT.
+    #[cfg(test)]
+    pub(super) walled: Arc<RwLock<Vec<SocketAddr>>>,
 }
 
 impl Endpoint {
@@ -121,7 +126,13 @@ impl Endpoint {
             tracker.spawn(accept(quic.clone(), handshakes.clone(), doors.clone(), stop.clone()));
             ports.push(Port { addr, quic, raw });
         }
-        let endpoint = Self { ports: Arc::new(RwLock::new(ports)), tls, transport };
+        let endpoint = Self {
+            ports: Arc::new(RwLock::new(ports)),
+            tls,
+            transport,
+            #[cfg(test)]
+            walled: Arc::default(),
+        };
         Ok((endpoint, Arrivals { data, libp2p, join }))
     }
 
@@ -190,6 +201,10 @@ impl Endpoint {
         tls: QuicClientConfig,
     ) -> Result<Arrival, MeshError> {
         let unreachable = |reason: String| MeshError::Unreachable { addr, reason };
+        #[cfg(test)]
+        if self.walled.read().is_ok_and(|walled| walled.contains(&addr)) {
+            return Err(unreachable("walled".into()));
+        }
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(self.transport.clone());
         // rustls wants a server name; peers are known by their keys.
@@ -226,9 +241,10 @@ fn port_for(ports: &[Port], addr: SocketAddr) -> Option<&Port> {
     family.clone().find(reaches).or_else(|| family.next())
 }
 
-/// Lets a member open as many streams as the data plane needs.
+/// Lets a member open as many streams, and have as much under way, as the data plane needs.
 pub(super) fn widen(connection: &quinn::Connection) {
     connection.set_max_concurrent_bi_streams(STREAMS.into());
+    connection.set_receive_window(WINDOW.into());
 }
 
 fn transport(congestion: Congestion) -> Result<TransportConfig, MeshError> {
@@ -240,7 +256,7 @@ fn transport(congestion: Congestion) -> Result<TransportConfig, MeshError> {
         .max_concurrent_bidi_streams(STREAMS_BEFORE.into())
         .datagram_receive_buffer_size(None)
         .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(WINDOW.into())
+        .receive_window(WINDOW_BEFORE.into())
         .send_window(SEND_WINDOW)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))

@@ -1,13 +1,16 @@
 //! This node's own presence record, and how records travel on a link.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use rhd_protocol::{
-    frame::FrameError,
+    frame::{self, FrameError},
     membership::Cert,
-    presence::{MAX_ADDRS, MAX_SERVICES, Record, Signed},
+    presence::{MAX_ADDRS, MAX_RECORD, MAX_SERVICES, Record, Signed},
     service::ServiceAd,
 };
 use tokio::{io::AsyncWriteExt as _, time::timeout};
@@ -17,6 +20,9 @@ use super::{
     stream::{FIRST_TIMEOUT, Stream},
 };
 use crate::framed::{self, FramedError};
+
+/// Bytes of a record that its services may take; the rest is for the certificate and addresses.
+const ROOM: usize = MAX_RECORD - 8 * 1024;
 
 /// What this node says of itself.
 pub(super) struct Own {
@@ -29,9 +35,8 @@ impl Own {
     /// Counts this start of the node, for good.
     pub(super) fn start(home: &Path, key: SigningKey, cert: Cert) -> Result<Self, DurableError> {
         let boots = home.join("mesh").join("boots");
-        let before = durable::read(&boots)?
-            .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<u32>().ok());
-        let boot = before.unwrap_or(0).saturating_add(1);
+        let before = last_boot(&boots).unwrap_or_else(first_boot);
+        let boot = before.saturating_add(1);
         durable::write(&boots, boot.to_string().as_bytes())?;
         let record = Record {
             cert,
@@ -53,7 +58,7 @@ impl Own {
     /// Goes on above a number that others have seen from a life this node has forgotten.
     pub(super) fn jump(&mut self, seq: u64) -> Result<(), DurableError> {
         self.record.seq = seq;
-        let boot = (seq >> 32).saturating_add(1);
+        let boot = u32::try_from(seq >> 32).unwrap_or(u32::MAX).saturating_add(1);
         durable::write(&self.boots, boot.to_string().as_bytes())
     }
 
@@ -65,6 +70,13 @@ impl Own {
     /// Sets what is hosted; whether that changes anything, and whether more than the load.
     pub(super) fn announce(&mut self, mut services: Vec<ServiceAd>, load: u32) -> (bool, bool) {
         services.truncate(MAX_SERVICES);
+        let said = services.len();
+        while frame::to_vec(&services).is_ok_and(|bytes| bytes.len() > ROOM) {
+            services.pop();
+        }
+        if services.len() < said {
+            tracing::warn!(said, fit = services.len(), "more services than presence can carry");
+        }
         let more = services != self.record.services;
         let changed = more || load != self.record.load;
         self.record.services = services;
@@ -91,6 +103,26 @@ impl Own {
         self.record.seq += 1;
         Signed::new(&self.record, &self.key)
     }
+}
+
+/// The count of starts, unless it was lost.
+fn last_boot(path: &Path) -> Option<u32> {
+    let bytes = durable::read(path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the count of starts is lost and begins anew");
+        None
+    });
+    String::from_utf8(bytes?).ok()?.trim().parse().ok()
+}
+
+/// Where a count begins: Unix seconds, so that one that was lost goes on above itself, as no node
+/// starts once a second for long.
+///
+/// Clocks need not agree for this: a number is only ever compared with numbers of the same node. A
+/// node whose own clock was set back, and which has lost its count, begins below what its peers
+/// remember; they show it its last record on the first link, and it goes on above that.
+fn first_boot() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Shows records to a peer and ends the stream.

@@ -66,6 +66,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// Where the direct link leads.
     pub addr: Option<SocketAddr>,
+    /// Whether it hears the realm's gossip from here.
+    pub gossips: bool,
 }
 
 /// What the roster hears.

@@ -15,7 +15,10 @@ use tokio::{
 use super::*;
 
 mod calls;
+mod counts;
+mod figures;
 mod joins;
+mod planes;
 mod strangers;
 
 /// Nothing here takes this long unless it hangs.
@@ -103,6 +106,12 @@ impl Node {
             answer
         };
         soon(ask).await
+    }
+
+    /// Makes `other` unreachable from here except through others.
+    fn wall_off(&self, other: &Self) {
+        let walled = &self.mesh.inner.endpoint.walled;
+        walled.write().unwrap().extend(other.mesh.listen_addrs());
     }
 
     async fn stop(&mut self) {

@@ -17,6 +17,8 @@ pub struct Hosted {
     pub env: EnvSpec,
     /// Its code; instances have none of their own.
     pub unit: Option<Arc<LoadUnit>>,
+    /// For an instance: the code of its class as it was then, which it may yet read from.
+    pub made_from: Option<Arc<LoadUnit>>,
     /// For an instance: the worker process that holds it.
     pub incarnation: Option<u64>,
 }
@@ -55,6 +57,7 @@ impl Hosted {
             service: record.service,
             env: record.env,
             unit: Some(Arc::new(unit)),
+            made_from: None,
             incarnation: None,
         })
     }

@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
     id::Hash,
     presence::MAX_SERVICES,
     service::{ServiceAd, ServiceKind},
@@ -15,6 +16,7 @@ use rhd_protocol::{
 use tokio::sync::watch;
 
 use super::{Hosted, is_public};
+use crate::workers::LoadUnit;
 
 /// Services that a node holds, the private ones of handles included.
 const MAX_HOSTED: usize = 10_000;
@@ -40,10 +42,27 @@ pub enum RegistryError {
     Exists(String),
 }
 
+impl From<RegistryError> for ErrorInfo {
+    fn from(error: RegistryError) -> Self {
+        match &error {
+            RegistryError::Io { source, .. } => {
+                Self::new(ErrorKind::Internal, format!("{error}: {source}"))
+                    .hint("look at the permissions and free space of the node's home")
+            }
+            RegistryError::Full(_) => Self::new(ErrorKind::QueueFull, error.to_string())
+                .hint("remove what is not needed with `rhd rm NAME`"),
+            RegistryError::Exists(_) => Self::new(ErrorKind::Conflict, error.to_string())
+                .hint("choose another name, or remove what has it with `rhd rm NAME`"),
+        }
+    }
+}
+
 /// What this node hosts.
 pub struct Registry {
     dir: PathBuf,
     map: Mutex<HashMap<String, Arc<Hosted>>>,
+    /// All code that somebody may still hold: names, instances and running calls.
+    code: Mutex<Vec<Weak<LoadUnit>>>,
     ads: watch::Sender<Vec<ServiceAd>>,
 }
 
@@ -78,7 +97,9 @@ impl Registry {
                 }
             }
         }
-        let registry = Self { dir, map: Mutex::new(map), ads: watch::channel(Vec::new()).0 };
+        let code = map.values().flat_map(|h| &h.unit).map(Arc::downgrade).collect();
+        let (map, code) = (Mutex::new(map), Mutex::new(code));
+        let registry = Self { dir, map, code, ads: watch::Sender::default() };
         registry.publish(&registry.lock());
         Ok(registry)
     }
@@ -91,6 +112,14 @@ impl Registry {
     /// All services, the private ones too.
     pub fn all(&self) -> Vec<Arc<Hosted>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Folders of code that something still needs: a name, an instance of a class that has been
+    /// replaced, or a call under way.
+    pub fn folders_in_use(&self) -> Vec<PathBuf> {
+        let units: Vec<_> = lock(&self.code).iter().filter_map(Weak::upgrade).collect();
+        let roots = units.iter().flat_map(|unit| &unit.load.roots);
+        roots.map(|root| PathBuf::from(&root.dir)).collect()
     }
 
     /// What peers may know, as it changes.
@@ -114,15 +143,20 @@ impl Registry {
             }
             Some(old) => {
                 hosted.service.generation =
-                    hosted.service.generation.max(old.service.generation + 1);
+                    hosted.service.generation.max(old.service.generation.saturating_add(1));
             }
             None => room_for(&map, &hosted)?,
         }
         // What nobody chose a name for lives no longer than the handle that made it, or the node.
-        if let Some(bytes) = hosted.to_bytes().filter(|_| is_public(&hosted.service)) {
+        if let Some(bytes) = hosted.to_bytes().filter(|_| is_public(&hosted.service.name)) {
             write_atomically(&self.dir, &self.file(&name), &bytes)?;
         }
         let hosted = Arc::new(hosted);
+        if let Some(unit) = &hosted.unit {
+            let mut code = lock(&self.code);
+            code.retain(|unit| unit.strong_count() > 0);
+            code.push(Arc::downgrade(unit));
+        }
         map.insert(name, hosted.clone());
         self.publish(&map);
         Ok(hosted)
@@ -144,7 +178,8 @@ impl Registry {
     /// Stops hosting a service; whether there was one.
     pub fn remove(&self, name: &str) -> Result<bool, RegistryError> {
         let mut map = self.lock();
-        let Some(hosted) = map.remove(name) else { return Ok(false) };
+        let Some(hosted) = map.get(name) else { return Ok(false) };
+        // First for good, then in memory: a name that can't be removed is there still.
         if hosted.unit.is_some() {
             let path = self.file(name);
             match std::fs::remove_file(&path) {
@@ -154,18 +189,18 @@ impl Registry {
                 _ => {}
             }
         }
+        map.remove(name);
         self.publish(&map);
         Ok(true)
     }
 
-    /// Forgets the instances that a dead worker process took along; returns their names.
-    pub fn forget_incarnation(&self, env: &str, incarnation: u64) -> Vec<String> {
+    /// Forgets the instances whose worker process is gone, as `holds` says of an env and the
+    /// incarnation of its process; returns their names.
+    pub fn forget_lost(&self, holds: impl Fn(&str, u64) -> bool) -> Vec<String> {
         let mut map = self.lock();
-        let gone: Vec<String> = map
-            .values()
-            .filter(|h| h.service.env == env && h.incarnation == Some(incarnation))
-            .map(|h| h.service.name.clone())
-            .collect();
+        let lost = |h: &Hosted| h.incarnation.is_some_and(|i| !holds(&h.service.env, i));
+        let gone: Vec<String> =
+            map.values().filter(|h| lost(h)).map(|h| h.service.name.clone()).collect();
         for name in &gone {
             map.remove(name);
         }
@@ -178,7 +213,7 @@ impl Registry {
     fn publish(&self, map: &HashMap<String, Arc<Hosted>>) {
         let mut ads: Vec<ServiceAd> = map
             .values()
-            .filter(|h| is_public(&h.service))
+            .filter(|h| is_public(&h.service.name))
             .map(|h| ServiceAd::from(&h.service))
             .collect();
         ads.sort_by(|a, b| a.name.cmp(&b.name));
@@ -190,14 +225,18 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Hosted>>> {
-        // No code panics while it holds the lock; were it to, the map is still whole.
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.map)
     }
 }
 
+/// No code panics while it holds a lock of this room; were it to, what is in it is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn room_for(map: &HashMap<String, Arc<Hosted>>, hosted: &Hosted) -> Result<(), RegistryError> {
-    let public = map.values().filter(|h| is_public(&h.service)).count();
-    if is_public(&hosted.service) && public >= MAX_SERVICES {
+    let public = map.values().filter(|h| is_public(&h.service.name)).count();
+    if is_public(&hosted.service.name) && public >= MAX_SERVICES {
         return Err(RegistryError::Full(public));
     }
     if map.len() >= MAX_HOSTED {
@@ -243,6 +282,7 @@ mod tests {
             },
             env: EnvSpec::base(),
             unit: Some(Arc::new(unit)),
+            made_from: None,
             incarnation: None,
         }
     }
@@ -279,8 +319,41 @@ mod tests {
         registry.put_instance(instance("/a/x", 7)).unwrap();
         registry.put_instance(instance("/a/.y", 8)).unwrap();
         assert_eq!(registry.ads().len(), 1, "private names stay private");
-        assert_eq!(registry.forget_incarnation("base", 7), ["/a/x"]);
+        registry.put(hosted("/a/f")).unwrap();
+        assert_eq!(registry.forget_lost(|env, i| env == "base" && i == 8), ["/a/x"]);
+        assert!(registry.get("/a/f").is_some());
         assert!(registry.get("/a/.y").is_some());
+    }
+
+    #[test]
+    fn code_is_in_use_as_long_as_a_name_an_instance_or_a_call_stands_on_it() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        let version = |n: &str| {
+            let mut hosted = hosted("/a/c");
+            let mut unit = LoadUnit::clone(hosted.unit.as_ref().unwrap());
+            let (project, dir) = ("p".into(), format!("/code/{n}"));
+            unit.load.roots = vec![CodeRoot { project, dir, sys_path: vec![] }];
+            hosted.unit = Some(Arc::new(unit));
+            hosted
+        };
+        let in_use = |n: &str| registry.folders_in_use().contains(&format!("/code/{n}").into());
+        let call = registry.put(version("1")).unwrap();
+        let made_from = call.unit.clone();
+        registry.put_instance(Hosted { made_from, ..instance("/a/x", 7) }).unwrap();
+        registry.put(version("2")).unwrap();
+        drop(call);
+        assert!(in_use("1") && in_use("2"), "the instance may import more of its own version");
+        registry.remove("/a/x").unwrap();
+        assert!(!in_use("1") && in_use("2"));
+        let call = registry.get("/a/c").unwrap();
+        registry.remove("/a/c").unwrap();
+        assert!(in_use("2"), "a call runs in it");
+        drop(call);
+        assert!(!in_use("2"));
+        registry.put(version("3")).unwrap();
+        let again = Registry::open(home.path()).unwrap();
+        assert_eq!(again.folders_in_use(), [PathBuf::from("/code/3")]);
     }
 
     #[test]
@@ -290,6 +363,33 @@ mod tests {
         std::fs::write(home.path().join("services/x.svc"), b"\xc1junk").unwrap();
         assert!(Registry::open(home.path()).unwrap().ads().is_empty());
         assert!(home.path().join("services/x.damaged").exists());
+    }
+
+    #[test]
+    fn what_the_disk_refuses_changes_nothing_and_says_why() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        registry.put(hosted("/a/f")).unwrap();
+        let file = registry.file("/a/f");
+        std::fs::remove_file(&file).unwrap();
+        // Neither a file to remove nor one to write: a folder, as good as a failing disk.
+        std::fs::create_dir(&file).unwrap();
+        assert!(registry.remove("/a/f").is_err());
+        assert!(registry.get("/a/f").is_some());
+        let error = ErrorInfo::from(registry.put(hosted("/a/f")).unwrap_err());
+        assert_eq!(error.kind, ErrorKind::Internal);
+        assert!(error.message.contains("irectory") && !error.hint.is_empty(), "{error:?}");
+        assert_eq!(registry.get("/a/f").unwrap().service.generation, 1);
+    }
+
+    #[test]
+    fn no_generation_is_the_last() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::open(home.path()).unwrap();
+        let mut last = hosted("/a/f");
+        last.service.generation = u64::MAX;
+        registry.put(last.clone()).unwrap();
+        assert_eq!(registry.put(last).unwrap().service.generation, u64::MAX);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     /// Calls that run or wait.
     pub(super) load: watch::Sender<u32>,
+    /// Grows whenever an env has lost a process, and with it the instances there.
+    pub(super) lost: watch::Sender<u64>,
     pub(super) incarnations: AtomicU64,
     pub(super) started: Instant,
 }
@@ -218,7 +220,15 @@ impl Env {
             });
         }
         drop(state);
+        self.shared.lost.send_modify(|n| *n += 1);
         self.demand();
+    }
+
+    /// Whether the instances of this process can still be called.
+    pub(super) fn holds(&self, incarnation: u64) -> bool {
+        let state = lock(&self.state);
+        let home = state.slots.first().and_then(|slot| slot.process.as_ref());
+        home.is_some_and(|process| process.incarnation == incarnation && !process.is_over())
     }
 
     /// Waits until the first process runs, with a new beginning if restarts had been given up.

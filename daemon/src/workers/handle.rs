@@ -104,6 +104,7 @@ impl Workers {
             builder,
             registry: registry.clone(),
             load: watch::Sender::new(0),
+            lost: watch::Sender::new(0),
             // Higher than any of a daemon before: what lived there is gone.
             incarnations: AtomicU64::new(since.as_micros() as u64),
             started: Instant::now(),
@@ -213,10 +214,23 @@ impl Workers {
             process.kill("its env was removed");
             let _ = tokio::time::timeout(KILL_WAIT, process.over()).await;
         }
+        shared.lost.send_modify(|n| *n += 1);
         if !shares_build {
             shared.builder.discard(&spec).await;
         }
         Ok(())
+    }
+
+    /// Changes whenever processes have gone, and with them the instances that they
+    /// [hold](Self::holds).
+    pub fn lost(&self) -> watch::Receiver<u64> {
+        self.inner.shared.lost.subscribe()
+    }
+
+    /// Whether instances in this process of an env can still be called.
+    pub fn holds(&self, env_key: &str, incarnation: u64) -> bool {
+        let env = lock(&self.inner.envs).get(env_key).cloned();
+        env.is_some_and(|env| env.holds(incarnation))
     }
 
     /// Calls that run or wait.

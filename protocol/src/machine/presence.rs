@@ -1,8 +1,13 @@
 //! Who is up, as far as this node knows: the newest signed record of each peer, until it expires.
 //!
-//! A record lives [`TTL_MS`] from its receipt on the receiver's own clock, so the clocks of two nodes
-//! need not agree. What was once expired or said good-bye is remembered by its sequence number, or
-//! two peers that hold an old record could keep a dead node alive by telling each other.
+//! A record lives [`TTL_MS`] less the age that came with it, on the receiver's own clock, so the clocks
+//! of two nodes need not agree. Only the way that it travelled is not counted: what nobody renews is
+//! gone everywhere after its time to live and its way. What has expired or said good-bye is kept, but
+//! not listed: two peers that hold an old record could keep a dead node alive by telling each other,
+//! and a node that has forgotten its own number is told by it.
+//!
+//! The first copy of a record sets its end; a later one could only move it. So a member that lies
+//! about ages gains nothing over one that holds records back, and loses to the node's next record.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +52,6 @@ pub enum Refused {
 
 #[derive(Debug, Clone)]
 struct Live {
-    signed: Signed,
     record: Record,
     expires: u64,
 }
@@ -58,6 +62,8 @@ struct Entry {
     seq: u64,
     /// When it was seen, for making room.
     seen: u64,
+    /// As it came; kept when it has ended, as its node may need it to go on above it.
+    signed: Signed,
     live: Option<Live>,
 }
 
@@ -97,17 +103,17 @@ impl Table {
             let ahead = seq > own_seq;
             return Ok(if ahead { Verdict::Ahead { seq } } else { Verdict::Known });
         }
+        let age = u64::from(signed.age_ms);
         match self.entries.get(&node) {
             Some(entry) if entry.seq >= seq => return Ok(Verdict::Known),
+            // Not even remembered: the age may be a lie, and another copy younger.
+            _ if age >= TTL_MS && !leaving => return Ok(Verdict::Known),
             Some(_) => {}
             None => self.make_room()?,
         }
-        let live = (!leaving).then(|| Live {
-            signed: signed.clone(),
-            record,
-            expires: now.saturating_add(TTL_MS),
-        });
-        self.entries.insert(node, Entry { seq, seen: now, live });
+        let expires = now.saturating_add(TTL_MS.saturating_sub(age));
+        let live = (!leaving).then_some(Live { record, expires });
+        self.entries.insert(node, Entry { seq, seen: now, signed: signed.clone(), live });
         Ok(Verdict::News { node, leaving })
     }
 
@@ -148,9 +154,15 @@ impl Table {
         self.entries.values().filter_map(|e| e.live.as_ref()).map(|live| &live.record)
     }
 
-    /// All live records as they travel: what a peer that just came up is told.
-    pub fn signed(&self) -> impl Iterator<Item = &Signed> {
-        self.entries.values().filter_map(|e| e.live.as_ref()).map(|live| &live.signed)
+    /// What `peer` is shown when it comes up: all live records with their ages, and the last of its
+    /// own, ended or not, should it have forgotten its number.
+    pub fn shown_to(&self, peer: NodeId, now: u64) -> impl Iterator<Item = Signed> {
+        let shown = self.entries.iter().filter(move |(node, e)| e.live.is_some() || **node == peer);
+        shown.map(move |(_, entry)| {
+            let left = entry.live.as_ref().map_or(0, |live| live.expires.saturating_sub(now));
+            let age = TTL_MS.saturating_sub(left);
+            Signed { age_ms: u32::try_from(age).unwrap_or(u32::MAX), ..entry.signed.clone() }
+        })
     }
 }
 
@@ -200,7 +212,7 @@ mod tests {
     /// As after the checks, which take too long in numbers.
     fn unsigned(n: u8, seq: u64, leaving: bool) -> (Record, Signed) {
         let body = CertBody {
-            realm: realm(),
+            realm: RealmId::from_bytes([200; 32]),
             node: NodeId::from_bytes([n; 32]),
             name: String::new(),
             role: Role::Node,
@@ -214,7 +226,7 @@ mod tests {
             services: Vec::new(),
             load: 0,
         };
-        (record, Signed { record: Vec::new(), sig: Vec::new() })
+        (record, Signed { record: Vec::new(), sig: Vec::new(), age_ms: 0 })
     }
 
     fn table(max: usize) -> Table {
@@ -253,6 +265,53 @@ mod tests {
         let next_life = 1 << 32;
         table.accept(&signed(1, next_life, false), 0, TTL_MS).unwrap();
         assert_eq!(table.get(node(1)).unwrap().seq, next_life);
+    }
+
+    #[test]
+    fn a_record_shown_by_others_has_the_rest_of_its_time() {
+        let (mut first, mut second, mut third) = (table(8), table(8), table(8));
+        first.accept(&signed(1, 5, false), 0, 0).unwrap();
+        let shown = |table: &Table, now| table.shown_to(node(9), now).next().unwrap();
+        second.accept(&shown(&first, 40_000), 0, 40_000).unwrap();
+        third.accept(&shown(&second, 44_000), 0, 44_000).unwrap();
+        for table in [&mut first, &mut second, &mut third] {
+            assert_eq!(table.next_expiry(), Some(TTL_MS));
+            assert_eq!(table.expire(TTL_MS), [node(1)]);
+            assert_eq!(table.shown_to(node(9), TTL_MS).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_wrong_age_can_not_outlast_the_next_record() {
+        let mut table = table(8);
+        let aged = |seq, age_ms| Signed { age_ms, ..signed(1, seq, false) };
+        // Too old to be listed; an honest copy still counts.
+        assert_eq!(table.accept(&aged(5, u32::MAX), 0, 0), Ok(Verdict::Known));
+        assert!(matches!(table.accept(&aged(5, 0), 0, 0), Ok(Verdict::News { .. })));
+        // Neither longer nor shorter once it is listed.
+        for age in [0, 1, 44_999, u32::MAX] {
+            assert_eq!(table.accept(&aged(5, age), 0, 1_000), Ok(Verdict::Known));
+            assert_eq!(table.next_expiry(), Some(TTL_MS));
+        }
+        table.accept(&aged(6, 44_999), 0, 1_000).unwrap();
+        assert_eq!(table.expire(1_001), [node(1)]);
+        table.accept(&aged(7, 0), 0, 2_000).unwrap();
+        assert_eq!(table.next_expiry(), Some(2_000 + TTL_MS));
+    }
+
+    #[test]
+    fn a_node_that_forgot_its_number_is_shown_its_last_record() {
+        let mut table = table(8);
+        table.accept(&signed(1, 5, false), 0, 0).unwrap();
+        table.accept(&signed(2, 5, true), 0, 0).unwrap();
+        table.expire(TTL_MS);
+        for n in [1, 2] {
+            let shown: Vec<Signed> = table.shown_to(node(n), 2 * TTL_MS).collect();
+            assert_eq!(shown.len(), 1);
+            let mut own = Table::new(node(n), realm(), 8);
+            assert_eq!(own.accept(&shown[0], 1, 0), Ok(Verdict::Ahead { seq: 5 }));
+        }
+        assert_eq!(table.shown_to(node(3), 2 * TTL_MS).count(), 0);
     }
 
     #[test]
@@ -295,7 +354,8 @@ mod tests {
                 events.into_iter().map(|(n, seq, leaving)| ((n, seq), leaving)).collect();
             let events: Vec<_> = events.into_iter().collect();
             let run = |events: &[((u8, u64), bool)], max| {
-                let mut table = table(max);
+                let realm = RealmId::from_bytes([200; 32]);
+                let mut table = Table::new(NodeId::from_bytes([0; 32]), realm, max);
                 for ((n, seq), leaving) in events {
                     let (record, signed) = unsigned(*n, *seq, *leaving);
                     let _ = table.insert(&signed, record, 0, 0);

@@ -410,6 +410,7 @@ fn members() -> Vec<Sample> {
     vec![
         Sample::new("cert", "member", cert()),
         Sample::new("record", "full", record()),
+        Sample::new("signed", "aged", Signed { age_ms: 44_000, ..signed.clone() }),
         Sample::new("signed", "full", signed),
         Sample::new("ticket", "node", ticket()),
         Sample::new(

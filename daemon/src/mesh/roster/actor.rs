@@ -189,6 +189,7 @@ impl Actor {
             Msg::Subscribed { node, subscribed } => {
                 if let Some(peer) = self.peers.get_mut(&node) {
                     peer.subscribed = subscribed;
+                    self.changed = true;
                 }
             }
             Msg::Observed { addr } => {
@@ -340,18 +341,25 @@ impl Actor {
                     peer.state = State::Linked;
                     peer.backoff.succeed();
                 }
-                let mut records: Vec<Signed> = self.table.signed().cloned().collect();
+                // Its end may have been heard before its start.
+                self.settle(link.peer);
+                let mut records: Vec<Signed> = self.table.shown_to(link.peer, self.now()).collect();
                 records.extend(self.own.next());
                 self.show(&link, records);
             }
-            LinkEvent::Down(node) => {
-                if self.parts.links.get(node).is_none()
-                    && let Some(peer) = self.peers.get_mut(&node)
-                {
-                    let wait = peer.backoff.fail(rand::random());
-                    peer.state = State::Waiting(Instant::now() + Duration::from_millis(wait));
-                }
-            }
+            LinkEvent::Down(node) => self.settle(node),
+        }
+    }
+
+    /// Dials a peer again, soon, if it has lost its link.
+    fn settle(&mut self, node: NodeId) {
+        let linked = self.parts.links.get(node).is_some();
+        if let Some(peer) = self.peers.get_mut(&node)
+            && matches!(peer.state, State::Linked)
+            && !linked
+        {
+            let wait = peer.backoff.fail(rand::random());
+            peer.state = State::Waiting(Instant::now() + Duration::from_millis(wait));
         }
     }
 
@@ -442,6 +450,7 @@ impl Actor {
                 },
                 rtt: link.as_ref().map(|link| link.connection.rtt()),
                 addr: link.as_ref().map(|link| link.addr()),
+                gossips: peer.subscribed,
             });
         }
         now.sort_by(|a, b| a.name.cmp(&b.name).then(a.node.cmp(&b.node)));

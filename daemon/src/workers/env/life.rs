@@ -57,6 +57,7 @@ impl Env {
             slot.supervision.exited(self.shared.now(), expected, rand::random());
             state.failure = Some(failure.clone());
         }
+        self.shared.lost.send_modify(|n| *n += 1);
         if final_word && index == 0 {
             self.refuse_all(&failure);
         }

@@ -1,0 +1,172 @@
+//! What peers may put into this node's memory before their calls are written to a worker.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
+    frame::MAX_BODY,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+/// Bodies up to this size are not counted: a peer's limit on open streams bounds them.
+const SMALL: usize = 64 * 1024;
+/// Bytes of one permit.
+const UNIT: usize = 64 * 1024;
+/// Bytes that are counted, and then read, at once.
+const STEP: usize = 1024 * 1024;
+/// How long a peer may say nothing in the middle of a body, and how long a body waits for room.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The room for bodies on their way from peers to workers.
+pub(super) struct Intake {
+    room: Arc<Semaphore>,
+    size: usize,
+    patience: Duration,
+}
+
+/// Counts for as long as anything refers to its bytes.
+struct Held {
+    bytes: BytesMut,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Intake {
+    /// A quarter of the machine's memory, and at least two bodies of the largest size.
+    pub(super) fn of_this_machine() -> Self {
+        #[cfg(target_os = "linux")]
+        let memory = {
+            let info = rustix::system::sysinfo();
+            usize::try_from(info.totalram)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(info.mem_unit as usize)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let memory = 0;
+        Self::new((memory / 4).max(2 * MAX_BODY), PATIENCE)
+    }
+
+    fn new(size: usize, patience: Duration) -> Self {
+        let units = (size / UNIT).min(Semaphore::MAX_PERMITS);
+        Self { room: Arc::new(Semaphore::new(units)), size, patience }
+    }
+
+    /// Reads `len` bytes. They take up room as they arrive, whatever was claimed, until the last
+    /// reference to them is gone.
+    pub(super) async fn read(
+        &self,
+        len: usize,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Bytes, ErrorInfo> {
+        let mut bytes = BytesMut::new();
+        if len <= SMALL {
+            self.fill(&mut bytes, len, from).await?;
+            return Ok(bytes.freeze());
+        }
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        while bytes.len() < len {
+            let step = STEP.min(len - bytes.len());
+            let more = self.room.clone().acquire_many_owned(step.div_ceil(UNIT) as u32);
+            let Ok(Ok(more)) = timeout(self.patience, more).await else { return Err(self.full()) };
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            let end = bytes.len() + step;
+            self.fill(&mut bytes, end, from).await?;
+        }
+        Ok(match held {
+            Some(permit) => Bytes::from_owner(Held { bytes, _permit: permit }),
+            None => bytes.freeze(),
+        })
+    }
+
+    /// Reads until there are `end` bytes.
+    async fn fill(
+        &self,
+        bytes: &mut BytesMut,
+        end: usize,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(), ErrorInfo> {
+        let cut = |why: &dyn std::fmt::Display| {
+            ErrorInfo::new(ErrorKind::PeerLost, format!("the arguments were cut off: {why}"))
+                .hint("nothing ran; call again")
+        };
+        bytes.reserve(end - bytes.len());
+        while bytes.len() < end {
+            let missing = (end - bytes.len()) as u64;
+            let mut rest = (&mut *from).take(missing);
+            match timeout(self.patience, rest.read_buf(bytes)).await {
+                Ok(Ok(0)) => return Err(cut(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => return Err(cut(&e)),
+                Err(_) => {
+                    return Err(cut(&format_args!(
+                        "nothing came for {} s",
+                        self.patience.as_secs()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn full(&self) -> ErrorInfo {
+        let mib = self.size >> 20;
+        ErrorInfo::new(
+            ErrorKind::QueueFull,
+            format!("the arguments that wait here already take {mib} MiB, all there is for them"),
+        )
+        .hint("nothing ran; call again later, or pass large data as a folder or blob")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn a_peer_that_falls_silent_is_given_up() {
+        let intake = Intake::new(4 * STEP, SHORT);
+        for len in [9, 8 * UNIT] {
+            let (mut near, mut far) = tokio::io::duplex(STEP);
+            far.write_all(&vec![7; len - 1]).await.unwrap();
+            let error = intake.read(len, &mut near).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::PeerLost, "{error}");
+        }
+        assert_eq!(intake.room.available_permits(), 4 * STEP / UNIT, "nothing is held");
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_bounded_and_what_is_claimed_is_not_counted() {
+        let intake = Intake::new(4 * STEP, SHORT);
+        let body = vec![7; 3 * STEP];
+        let first = intake.read(body.len(), &mut &body[..]).await.unwrap();
+        assert_eq!(first, body);
+        let error = intake.read(body.len(), &mut &body[..]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::QueueFull, "{error}");
+        let part = first.slice(..1);
+        drop(first);
+        assert!(intake.read(body.len(), &mut &body[..]).await.is_err(), "a part holds the whole");
+        drop(part);
+        // Claims alone take one step each.
+        let (mut liar, _silent) = tokio::io::duplex(64);
+        let mut claim = std::pin::pin!(intake.read(MAX_BODY, &mut liar));
+        assert!(futures::poll!(&mut claim).is_pending());
+        intake.read(body.len(), &mut &body[..]).await.unwrap();
+    }
+}
