@@ -119,8 +119,8 @@ fn run(cli: Cli, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let runtime = builder.enable_all().build().map_err(|source| {
         ErrorInfo::new(ErrorKind::Internal, format!("can't start threads: {source}"))
     })?;
-    let outcome = if daemon {
-        // The daemon hears SIGINT itself and drains.
+    let outcome = if daemon || matches!(&cli.verb, Verb::Demo(_)) {
+        // They hear SIGINT themselves: the daemon drains, the demo ends its nodes.
         runtime.block_on(verb(cli.verb, &cx, ui))
     } else {
         runtime.block_on(async {

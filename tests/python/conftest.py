@@ -238,12 +238,14 @@ def hosted(node: Node) -> dict[str, Any]:
     return daemon.Daemon(str(node.home)).request("status")  # type: ignore[no-any-return]
 
 
-def script(text: str, *args: str, home: Path | None = None, **more: Any) -> subprocess.Popen[str]:
+def script(
+    text: str, *args: str, home: Path | None = None, python: str = sys.executable, **more: Any
+) -> subprocess.Popen[str]:
     """Runs a Python program that is a client of its own."""
     env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))}
     if home is not None:
         env["RHD_HOME"] = str(home)
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(text), *args], env=env, text=True, **more
+        [python, "-c", textwrap.dedent(text), *args], env=env, text=True, **more
     )

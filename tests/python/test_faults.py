@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import rhd as rh
 from conftest import Node, hosted, script, until
+from rhd import config
 
 
 def test_a_worker_that_ends_itself_is_reported_and_replaced(where: str) -> None:
@@ -173,6 +174,16 @@ def test_env_variables_reach_the_code(where: str, tmp_path: Path) -> None:
     env = rh.env(env_vars=str(tmp_path / ".env"))
     assert read.to(where, env=env)() == ["one two", "3"]
     assert env.to(where).info["running"]
+
+
+def test_a_client_of_a_newer_protocol_is_told_what_to_update(
+    mesh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "VERSION", rh.VERSION + 1)
+    for attempt in (rh.ls, lambda: rh.function(lambda: 1).to("beta")):
+        with pytest.raises(rh.VersionMismatch) as caught:
+            attempt()
+        assert caught.value.hint
 
 
 def test_no_daemon_says_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

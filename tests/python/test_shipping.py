@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -263,6 +264,40 @@ def test_another_python_is_refused_before_anything_runs(
     with pytest.raises(rh.VersionMismatch) as caught:
         rh.function(lambda: open(path, "w").close()).to(beta)
     assert "3.1" in str(caught.value) and caught.value.hint and not path.exists()
+
+
+def other_python() -> str | None:
+    """An interpreter of another minor version, where this machine has one."""
+    check = "import sys; print(sys.version_info >= (3, 10) and sys.version_info[1])"
+    kept = (Path.home() / ".pyenv" / "versions").glob("3.*/bin/python3")
+    named = (shutil.which(f"python3.{minor}") for minor in range(10, 20))
+    for found in [*named, *map(str, kept)]:
+        if found is not None:
+            # A name on PATH may lead nowhere.
+            done = subprocess.run([found, "-c", check], capture_output=True, text=True, check=False)
+            minor = done.stdout.strip()
+            if minor.isdecimal() and int(minor) != sys.version_info.minor:
+                return found
+    return None
+
+
+def test_a_client_of_another_python_sends_what_has_a_name(mesh: Any) -> None:
+    python = other_python()
+    if python is None:
+        pytest.skip("no second Python here")
+    program = script(
+        """
+        import json, sys, rhd as rh
+        print(rh.function(json.dumps).to("beta")({"a": (1, 2)}))
+        try:
+            rh.function(lambda: print("ran")).to("beta")
+        except rh.VersionMismatch as e:
+            print(f'python="{sys.version_info[0]}.{sys.version_info[1]}"' in e.hint)
+        """,
+        python=python,
+    )
+    out, err = program.communicate(timeout=60)
+    assert out == '{"a": [1, 2]}\nTrue\n', err
 
 
 # --- where code lives, decided without a daemon

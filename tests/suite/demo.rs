@@ -1,8 +1,14 @@
 //! `rhd demo`: what it shows, and that it leaves nothing behind.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+};
 
 use rhd_tests::{command, until};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a person should see, in this order.
 const STEPS: [&str; 11] = [
@@ -39,10 +45,14 @@ fn demo(vars: &[(&str, &str)]) -> String {
     }
     assert!(said.lines().filter(|line| line.trim().starts_with('[')).count() >= 10, "{said}");
 
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
-    until("all its processes are gone", || (!is_used(folder.path())).then_some(()));
+    leaves_nothing(folder.path());
     said
+}
+
+fn leaves_nothing(folder: &Path) {
+    let left: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+    until("all its processes are gone", || (!is_used(folder)).then_some(()));
 }
 
 /// Whether a process has the folder in its command line or environment.
@@ -71,4 +81,18 @@ fn without_network_for_packages_the_demo_says_so_and_does_the_rest() {
     let said = demo(&offline);
     assert!(said.contains("without network for packages that is expected"), "{said}");
     assert!(!said.contains("speak(3661)"), "{said}");
+}
+
+#[test]
+fn interrupted_it_leaves_nothing_behind_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command();
+    command.arg("demo").env("TMPDIR", folder.path()).stdin(Stdio::null());
+    let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("4. ")), "it does not get that far");
+    kill_process(Pid::from_raw(demo.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+    lines.for_each(drop);
+    assert_eq!(demo.wait().unwrap().code(), Some(130));
+    leaves_nothing(folder.path());
 }

@@ -1,7 +1,8 @@
 //! Joining a realm, and being kept out of one.
 
 use std::{
-    net::UdpSocket,
+    io,
+    net::{Ipv4Addr, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -135,6 +136,55 @@ fn a_node_that_was_killed_is_missed_and_comes_back() {
     }
     mesh[1].restart();
     mesh.until_linked();
+}
+
+#[test]
+fn nodes_that_both_moved_find_each_other_on_the_local_network() {
+    if !multicast_works() {
+        // Without it there is nothing to find them by.
+        return;
+    }
+    let start = |name| Node::prepare(name).flags(&["--set", "mesh.mdns=true"]).up();
+    let (mut a, mut b) = (start("a"), start("b"));
+    b.join(&a.invite(1));
+    let linked = |node: &Node| {
+        until("they are linked", || {
+            node.peers().iter().any(|peer| peer.path == PathKind::Direct).then_some(())
+        });
+    };
+    linked(&a);
+    let listen = [a.status().listen, b.status().listen].concat();
+    a.kill();
+    b.kill();
+    // Whatever they remember of each other leads nowhere now.
+    let mut ports: Vec<u16> = listen.iter().filter_map(|addr| port(addr)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let taken: Vec<_> = ports
+        .iter()
+        .flat_map(|port| [UdpSocket::bind(("::", *port)), UdpSocket::bind(("0.0.0.0", *port))])
+        .flatten()
+        .collect();
+    assert!(taken.len() >= 2, "{ports:?}");
+    a.restart();
+    b.restart();
+    let moved = [a.status().listen, b.status().listen].concat();
+    assert!(moved.iter().filter_map(|addr| port(addr)).all(|port| !ports.contains(&port)));
+    linked(&a);
+    linked(&b);
+}
+
+/// Whether a datagram to the group of mDNS comes back to this machine.
+fn multicast_works() -> bool {
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    let send = || -> io::Result<usize> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.send_to(b"x", (group, socket.local_addr()?.port()))?;
+        socket.recv(&mut [0])
+    };
+    send().is_ok()
 }
 
 /// The port in `192.0.2.1:4242`, `[::1]:4242` or `/ip4/192.0.2.1/udp/4242/quic-v1`.

@@ -18,7 +18,10 @@ use rhd_protocol::{
 use rhd_sdk::Client;
 use tokio::process::{Child, Command};
 
-use super::{Context, ui::Ui};
+use super::{
+    Context,
+    ui::{Ui, interrupted},
+};
 
 /// The program that the demo runs, and the project that it sends.
 const MAIN: &str = include_str!("demo/main.py");
@@ -43,7 +46,10 @@ pub(crate) async fn run(args: Args, _: &Context, ui: &mut Ui) -> Result<(), Erro
         .map_err(|e| failed("make a temporary folder", &e))?;
     ui.line("rhd demo: three nodes on this machine, no server between them\n")?;
     let mut nodes = Vec::new();
-    let outcome = show(dir.path(), &mut nodes, ui).await;
+    let outcome = tokio::select! {
+        outcome = show(dir.path(), &mut nodes, ui) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+    };
     // Whatever happened, nothing stays behind.
     for node in &mut nodes {
         node.stop().await;
@@ -121,6 +127,7 @@ async fn python(dir: &Path, laptop: &Client, nodes: &[Node]) -> Result<(), Error
         .current_dir(&project)
         .env("PYTHONPATH", path)
         .env("PYTHONUNBUFFERED", "1")
+        .env("TMPDIR", dir)
         .env("RHD_HOME", &nodes[0].home)
         .env("RHD_AUTOSTART", "0")
         .env("RHD_DEMO_PIDS", serde_json::json!(pids).to_string())
@@ -178,7 +185,8 @@ impl Node {
         let child = Command::new(binary)
             .arg("--home")
             .arg(&home)
-            .args(["up", "--name", name])
+            .args(["up", "--name", name, "--set", "node.grace=1"])
+            .env("TMPDIR", dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
