@@ -12,6 +12,7 @@ mod host;
 mod install;
 mod intake;
 mod outbox;
+mod peer;
 mod questions;
 mod remote;
 mod replies;

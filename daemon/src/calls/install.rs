@@ -12,8 +12,7 @@ use rhd_protocol::{
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
-    id::{CallId, Hash, NodeId},
-    membership::Role,
+    id::{CallId, Hash},
     name::Name,
     service::{Service, ServiceKind},
     wire::{Deploy, Deployment, Manifest, Want},
@@ -21,9 +20,8 @@ use rhd_protocol::{
 };
 
 use super::{
-    Answer, Inner, Outbox, Replies,
+    Answer, Inner, Outbox, Replies, peer,
     replies::{Failed, fail_frame},
-    serve,
 };
 use crate::{
     blobs::Lease,
@@ -66,7 +64,7 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
                 let deployed = install(&inner, arrived, &out).await?;
                 Answer::of(&deployed).map_err(Failed::from)
             });
-            serve::pump(replies, stream).await
+            peer::pump(replies, stream).await
         }
         Err(error) => {
             let error = error.on(&inner.mesh.name());
@@ -81,16 +79,16 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
             .hint("nothing was changed; send it again")
     };
     inner.open_for_work()?;
-    may_change(inner, stream.peer)?;
-    let head = serve::first_head(stream, MAX_BODY)
+    peer::may_change(inner, stream.peer)?;
+    let head = peer::first_head(stream, MAX_BODY)
         .await
         .map_err(|e| broken(&e))?
         .ok_or_else(|| broken(&"no first frame"))?;
-    let bad = |e: frame::FrameError| serve::bad_request(inner, &e);
+    let bad = |e: frame::FrameError| peer::bad_request(inner, &e);
     let Deploy::Open { v, id, parts } = head.header::<Deploy>().map_err(bad)? else {
         return Err(ErrorInfo::new(ErrorKind::BadRequest, "deployment starts with a file"));
     };
-    serve::check_version(v, inner)?;
+    peer::check_version(v, inner)?;
     let body = inner.intake.read(head.body, &mut stream.recv).await?;
     let split = parts.first().map_or(0, |n| usize::try_from(*n).unwrap_or(usize::MAX));
     if split > body.len() {
@@ -110,23 +108,6 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     // A copy: it is kept as long as the service, and the room that `body` takes is not.
     let entry = Bytes::copy_from_slice(&body[split..]);
     Ok(Arrived { id, deployment, entry, _lease: lease })
-}
-
-/// Whether a peer may put something here or take it away.
-pub(super) fn may_change(inner: &Inner, peer: NodeId) -> Result<(), ErrorInfo> {
-    match inner.mesh.role_of(peer) {
-        Some(Role::Member) => Ok(()),
-        _ => Err(may_not_change(inner, peer)),
-    }
-}
-
-/// The error for a peer that serves only.
-pub(super) fn may_not_change(inner: &Inner, peer: NodeId) -> ErrorInfo {
-    ErrorInfo::new(
-        ErrorKind::PermissionDenied,
-        format!("{} joined as a node: it serves, and may not deploy", inner.name_of(peer)),
-    )
-    .hint("invite it with `rhd invite --role member`")
 }
 
 fn check(deployment: &Deployment) -> Result<(), ErrorInfo> {

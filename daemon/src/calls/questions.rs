@@ -10,12 +10,11 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
     id::NodeId,
-    membership::Role,
     service::ServiceKind,
     wire,
 };
 
-use super::{Answer, Inner, Outbox, host, install, remote};
+use super::{Answer, Inner, Outbox, host, install, peer, remote};
 use crate::{
     framed::{self, Frame},
     mesh::Priority,
@@ -74,10 +73,8 @@ pub(super) async fn answer_peer(
     request: Request,
     out: &Outbox,
 ) -> Result<Answer, ErrorInfo> {
-    if !matches!(request, Request::Describe { .. } | Request::Envs { .. })
-        && inner.mesh.role_of(peer) != Some(Role::Member)
-    {
-        return Err(install::may_not_change(inner, peer));
+    if !matches!(request, Request::Describe { .. } | Request::Envs { .. }) {
+        peer::may_change(inner, peer)?;
     }
     here(inner, request, out).await
 }
