@@ -11,12 +11,13 @@ use rhd_tests::{command, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a person should see, in this order.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "1. start three nodes",
     "2. invite and join by ticket",
     "3. send a function to gpu",
-    "4. 2000 warm no-op calls",
-    "5. a function that needs a package",
+    "4. a function that needs a package",
+    "5. the same env once more",
+    "6. 2000 warm no-op calls",
     "7. a class with state",
     "8. a generator on cloud",
     "9. a map over two nodes",

@@ -131,13 +131,12 @@ impl Builder {
         built.interpreter.path.exists().then_some(built)
     }
 
-    /// Folders for `PYTHONPATH` beside the SDK. Missing packages are fetched behind the scenes, for
-    /// the next start.
+    /// Folders for `PYTHONPATH` beside the SDK. Missing packages are fetched behind the scenes.
     pub(super) fn overlay(self: &Arc<Self>, built: &Built) -> Option<PathBuf> {
         if built.venv.is_some() {
             return None;
         }
-        self.overlay.folder(&built.interpreter)
+        Some(self.overlay.folder(&built.interpreter))
     }
 
     /// Builds a spec, or waits for the build that is under way, or finds it done.

@@ -34,6 +34,11 @@ def _vendored(name: str) -> ModuleType:
     return module
 
 
+def is_vendored(module: ModuleType) -> bool:
+    """Whether a package is rhd's own copy."""
+    return (module.__file__ or "").startswith(_VENDOR + os.sep)
+
+
 def load(name: str) -> ModuleType:
     """Imports a package, from rhd's own copy when it is not installed."""
     with _lock:

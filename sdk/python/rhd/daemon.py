@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import codec, config, console, frames
+from . import codec, compiled, config, console, frames
 from .connection import GRACE, Connection, lost
 from .faults import fault
 
@@ -32,6 +32,7 @@ class Daemon:
         self._idle: list[Connection] = []
         self._starting = threading.Lock()
         self._user: str | None = None
+        compiled.watch()
 
     def take(self, call: str = "") -> Connection:
         """A connection of one's own, for one request."""

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Sequence
+from types import ModuleType
 
 from ._deps import msgpack
 from .errors import RhdError
@@ -32,6 +33,12 @@ _IOV = 512
 _lengths = struct.Struct(">II")
 _packb = msgpack.packb
 _unpackb = msgpack.unpackb
+
+
+def use(implementation: ModuleType) -> None:
+    """Makes headers by another msgpack from now on; all of them write the same."""
+    global _packb, _unpackb
+    _packb, _unpackb = implementation.packb, implementation.unpackb
 
 
 class FrameError(RhdError):

@@ -40,7 +40,11 @@ def calls():
     with Step("3. send a function to gpu and call it") as say:
         greet = rh.function(work.greet).to("gpu")
         say("greet = rh.function(work.greet).to('gpu')", f"greet('Ada') -> {greet('Ada')!r}")
-    with Step(f"4. {WARM_CALLS} warm no-op calls, one after the other, over two daemons") as say:
+    return greet
+
+
+def warm_calls():
+    with Step(f"6. {WARM_CALLS} warm no-op calls, one after the other, over two daemons") as say:
         nothing = rh.function(work.nothing).to("gpu")
         for _ in range(200):
             nothing()
@@ -51,11 +55,10 @@ def calls():
             times.append((time.perf_counter_ns() - started) / 1000)
         cuts = statistics.quantiles(times, n=100)
         say(f"p50 {statistics.median(times):.0f} us, p99 {cuts[98]:.0f} us")
-    return greet
 
 
 def packages():
-    with Step("5. a function that needs a package, in an env of its own on gpu") as say:
+    with Step("4. a function that needs a package, in an env of its own on gpu") as say:
         try:
             env = rh.env(name="words", reqs=["humanize"])
             speak = rh.function(work.speak).to("gpu", env=env)
@@ -64,7 +67,7 @@ def packages():
             say(str(error).splitlines()[0], "the rest of the demo goes on without it")
             return
         say("env=rh.env(name='words', reqs=['humanize'])", f"speak(3661) -> {speak(3661)!r}")
-    with Step("6. the same env once more: it is there") as say:
+    with Step("5. the same env once more: it is there") as say:
         say(f"second use -> {rh.function(work.speak).to('gpu', env=env)(61)!r}")
 
 
@@ -109,6 +112,7 @@ def edit(greet):
 if __name__ == "__main__":
     greet = calls()
     packages()
+    warm_calls()
     state_and_streams()
     loss_of_a_node()
     edit(greet)

@@ -32,23 +32,22 @@ impl Overlay {
         Self { root: root.to_owned(), tried: Mutex::default() }
     }
 
-    /// The folder for this interpreter, when there is one; else it is made in the background.
-    pub(super) fn folder(&self, interpreter: &Interpreter) -> Option<PathBuf> {
+    /// The folder for this interpreter; where there is none it is made in the background, and
+    /// running workers find it when it is whole.
+    pub(super) fn folder(&self, interpreter: &Interpreter) -> PathBuf {
         let id = rhd_protocol::id::Hash::of(interpreter.path.as_os_str().as_encoded_bytes());
         let name = format!("overlay-{}-{}", interpreter.minor(), &id.short()[..6]);
         let folder = self.root.join(name);
-        if folder.is_dir() {
-            return Some(folder);
-        }
-        if lock(&self.tried).insert(folder.clone()) {
+        if !folder.is_dir() && lock(&self.tried).insert(folder.clone()) {
             let (root, python) = (self.root.clone(), interpreter.path.clone());
+            let folder = folder.clone();
             tokio::spawn(async move {
                 if let Some(why) = fetch(&root, &folder, &python).await {
                     tracing::info!("the SDK's own copies of its packages are used: {why}");
                 }
             });
         }
-        None
+        folder
     }
 }
 

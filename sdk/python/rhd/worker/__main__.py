@@ -24,6 +24,7 @@ def main() -> None:
     # Ctrl-C in the daemon's terminal is the daemon's. A handler, as ignoring would be inherited.
     signal.signal(signal.SIGINT, lambda *_: None)
 
+    from .. import compiled
     from . import call, fork, output
     from .runtime import Runtime
 
@@ -35,6 +36,7 @@ def main() -> None:
         runtime.start()
     except OSError as error:
         sys.exit(f"rhd worker: no daemon at {path}: {error}")
+    compiled.watch()
     while True:
         signal.pause()
 
