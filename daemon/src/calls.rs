@@ -121,7 +121,7 @@ impl Inner {
         let (inner, peer) = (self.clone(), stream.peer);
         let built = call.instance.clone().filter(|_| call.verb == Verb::New);
         let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
-        let replies = remote::call(&inner, stream, call, body).await?;
+        let replies = Replies::remote(remote::call(&inner, stream, call, body).await?);
         Ok(match built.clone().or(dropped) {
             Some(name) => replies.on_success(move || {
                 let generation = inner.naming.next_generation(&name);

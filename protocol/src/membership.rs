@@ -17,9 +17,10 @@ pub const MAX_NODE_NAME: usize = 63;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// A person's device: may deploy and call.
+    /// A person's device: may deploy, call and change what is hosted.
     Member,
-    /// A machine that serves: may be deployed to and called.
+    /// A machine that serves: is deployed to and called. It may call too, as what runs there does,
+    /// but puts nothing on other nodes.
     Node,
 }
 

@@ -1,5 +1,7 @@
 //! A call on a peer: one stream, one call.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rhd_protocol::{
     call::{Call, Reply},
@@ -8,14 +10,14 @@ use rhd_protocol::{
     id::{CallId, NodeId},
 };
 
-/// How long the answer of a host that stopped reading may take.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
-
-use super::{Inner, Replies, replies::fail_frame};
+use super::Inner;
 use crate::{
     framed::{self, Frame},
     mesh::{MeshError, Priority, Stream},
 };
+
+/// How long the answer of a host that stopped reading may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Sends `call` on a fresh stream; its replies come as the peer writes them.
 pub(super) async fn call(
@@ -23,7 +25,7 @@ pub(super) async fn call(
     mut stream: Stream,
     call: Call,
     body: Bytes,
-) -> Result<Replies, ErrorInfo> {
+) -> Result<RemoteCall, ErrorInfo> {
     let (id, node) = (call.id, inner.name_of(stream.peer));
     let frame = Frame::new(&call, body)
         .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
@@ -38,7 +40,7 @@ pub(super) async fn call(
         });
     }
     remote.stream = Some(stream);
-    Ok(Replies::remote(remote))
+    Ok(remote)
 }
 
 /// Opens a stream to `peer`, or says why not and what to do.
@@ -70,8 +72,8 @@ pub(super) struct RemoteCall {
 }
 
 impl RemoteCall {
-    /// The next reply; a stream that breaks becomes a final [`ErrorKind::PeerLost`].
-    pub(super) async fn next(&mut self) -> Option<Frame> {
+    /// The next reply; a stream that breaks ends it with [`ErrorKind::PeerLost`].
+    pub(super) async fn next(&mut self) -> Option<Result<Frame, ErrorInfo>> {
         if self.done {
             return None;
         }
@@ -80,7 +82,7 @@ impl RemoteCall {
             Ok(Some(frame)) => match frame.header::<Reply>() {
                 Ok(reply) => {
                     self.done = reply.is_final();
-                    return Some(frame);
+                    return Some(Ok(frame));
                 }
                 Err(error) => error.to_string(),
             },
@@ -90,7 +92,7 @@ impl RemoteCall {
         self.done = true;
         // Closes our half too, so that a peer that still lives cancels the call.
         self.stream = None;
-        fail_frame(self.lost(&reason)).ok()
+        Some(Err(self.lost(&reason)))
     }
 
     fn lost(&self, reason: &str) -> ErrorInfo {

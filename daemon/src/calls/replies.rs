@@ -111,7 +111,10 @@ impl Replies {
             // What a start returns has started.
             Source::Starting(_) => None,
             Source::Local { stream, .. } => stream.next().await,
-            Source::Remote(call) => call.next().await,
+            Source::Remote(call) => match call.next().await? {
+                Ok(frame) => Some(frame),
+                Err(lost) => fail_frame(lost).ok(),
+            },
             Source::Task { ended: true, .. } => None,
             Source::Task { frames, ended, .. } => {
                 let Some(frame) = frames.recv().await else {
