@@ -139,6 +139,11 @@ impl Process {
         self.exit.borrow().is_some()
     }
 
+    /// Whether calls may still be given to it: one that is being killed fails them all.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.ended_by_us() && !self.is_over()
+    }
+
     /// Waits for the end.
     pub(super) async fn over(&self) -> Option<ExitStatus> {
         self.exit.clone().wait_for(Option::is_some).await.ok().and_then(|status| *status)
