@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rhd_protocol::{call::Reply, id::CallId, worker::Control};
+use rhd_protocol::{
+    call::{Call, Codec, Reply, Verb},
+    id::CallId,
+    worker::Control,
+};
 use tokio::time::timeout;
 
 use super::{
@@ -95,7 +99,8 @@ async fn ask(process: &Process, id: CallId) -> bool {
     }
 }
 
-/// Reads to the end of the call, or of its process.
+/// Reads to the end of the call, or of its process. What it constructed nobody will ever know of,
+/// and would only hold its name: that is dropped on the same lane.
 async fn last_reply(active: &mut Active, max_body: usize) {
     let process = active.process.clone();
     loop {
@@ -126,13 +131,38 @@ async fn last_reply(active: &mut Active, max_body: usize) {
         };
         match frame.header::<Reply>() {
             Ok(reply) if !reply.is_final() => {}
-            Ok(_) => {
-                if let Phase::Run(grant) = &mut active.phase {
-                    grant.done();
+            Ok(reply) => {
+                let made = active.made.take().filter(|_| matches!(reply, Reply::Done { .. }));
+                let Phase::Run(grant) = &mut active.phase else { return };
+                if let (Some(made), Grant::Lane(lease)) = (made, &mut *grant)
+                    && let Some(conn) = lease.conn()
+                    && let Ok(frame) = Frame::new(&drop_call(made), Bytes::new())
+                {
+                    conn.queue(frame);
+                    continue;
                 }
+                grant.done();
                 return;
             }
             Err(_) => return,
         }
+    }
+}
+
+fn drop_call(instance: String) -> Call {
+    Call {
+        v: rhd_protocol::VERSION,
+        id: CallId::from_bytes(rand::random()),
+        node: None,
+        service: instance,
+        verb: Verb::Drop,
+        method: None,
+        instance: None,
+        codec: Codec::Msgpack,
+        parts: Vec::new(),
+        timeout_ms: None,
+        logs: false,
+        caller: String::new(),
+        load: None,
     }
 }

@@ -77,3 +77,27 @@ async fn a_process_that_hangs_in_native_code_is_ended_whatever_runs_beside() {
     assert_eq!(tokio::time::timeout(LONG, again).await.unwrap().value(), 1);
     assert_ne!(room.pid(), pid);
 }
+
+#[tokio::test]
+async fn an_instance_that_nobody_waits_for_any_more_is_dropped() {
+    let room = Room::new().await;
+    let source = "import time\nclass C:\n    def __init__(self, stubborn):\n        try:\n            while stubborn:\n                print('begun')\n                time.sleep(0.01)\n        except BaseException:\n            pass\n    def serve(self):\n        return 1\n";
+    let unit = room.code(source, "C");
+    let new = |stubborn: bool| {
+        let mut inv = room.invocation(&unit, json!([stubborn]));
+        (inv.call.verb, inv.call.instance) = (Verb::New, Some("/ann/c".into()));
+        inv
+    };
+    let mut stream = room.start(new(true)).await.unwrap();
+    stream.next().await.unwrap();
+    let pid = room.pid();
+    drop(stream);
+    let mut load = room.workers.load();
+    tokio::time::timeout(LONG, load.wait_for(|load| *load == 0)).await.unwrap().unwrap();
+    // The name is free again; and what was waited for stays.
+    assert_eq!(room.run(new(false)).await.value(), Value::Null);
+    let mut serve = Invocation { unit: None, ..room.invocation(&unit, json!([])) };
+    (serve.call.service, serve.call.method) = ("/ann/c".into(), Some("serve".into()));
+    assert_eq!(room.run(serve).await.value(), 1);
+    assert_eq!(room.pid(), pid);
+}
