@@ -27,6 +27,7 @@ mod lease;
 mod load;
 mod mailbox;
 mod output;
+mod pings;
 mod process;
 mod python;
 mod specs;

@@ -3,7 +3,8 @@
 //! A worker process opens connections to its daemon's worker socket. Each starts with a [`Hello`].
 //! A `call` lane then carries one call at a time: the daemon writes a [`Call`](crate::call::Call),
 //! the worker answers with [`Reply`](crate::call::Reply) frames until a final one. The one `control`
-//! lane carries [`Control`] frames to the worker, and the replies of coroutines from it.
+//! lane carries [`Control`] frames to the worker, and the replies of coroutines and the answers to
+//! pings from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,12 @@ pub enum Control {
         id: CallId,
         /// How many.
         items: u32,
+    },
+    /// Asks whether the process still takes orders: answered at once with an empty
+    /// [`Done`](crate::call::Reply::Done) of this id, unless native code holds the interpreter.
+    Ping {
+        /// Of no call.
+        id: CallId,
     },
 }
 

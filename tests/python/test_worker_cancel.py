@@ -102,6 +102,15 @@ def test_a_cancellation_that_overtakes_its_call_is_kept_for_it(code):
         Under(code, sock, header).result()
 
 
+def test_a_ping_is_answered_while_threads_and_the_loop_are_busy(code):
+    spinning = [code.start("spin") for _ in range(3)]
+    for under in spinning:
+        under.until_output("spinning")
+    code.start_async("spin").until_output("spinning")
+    answer = code.ping()
+    assert answer["t"] == "done" and len(answer) == 2
+
+
 def test_a_late_or_foreign_cancellation_hits_nobody(code):
     """Every call answers with its own result or as cancelled, whenever the order arrives."""
     seen = {"done": 0, "cancelled": 0}

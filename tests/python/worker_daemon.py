@@ -177,6 +177,15 @@ class Daemon:
     def order(self, kind: str, **fields: Any) -> None:
         frames.send(self.control, {"t": kind, **fields})
 
+    def ping(self) -> dict:
+        """Asks whether the worker takes orders; returns its answer."""
+        call_id, replies = new_id(), queue.Queue()
+        self.on_control[call_id] = replies
+        self.order("ping", id=call_id)
+        header, body = replies.get(timeout=PATIENCE)
+        assert not body
+        return header
+
     def header(self, service: str, parts: list, **fields: Any) -> dict:
         return {
             "v": 1,

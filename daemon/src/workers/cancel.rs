@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rhd_protocol::{call::Reply, id::CallId, worker::Control};
+use rhd_protocol::{
+    call::{Call, Codec, Reply, Verb},
+    id::CallId,
+    worker::Control,
+};
 use tokio::time::timeout;
 
 use super::{
     lease::Grant,
     load::talk,
+    pings::ping,
     process::Process,
     stream::{Active, Phase},
 };
@@ -16,6 +21,10 @@ use crate::framed::Frame;
 
 /// How long a killed process may take to be gone.
 const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// What to do about code that blocks a whole process.
+const HUNG: &str = "the call was not repeated; give code that stays in native code and keeps the interpreter \
+                    locked an env of its own: env=rh.env(name=…)";
 
 /// Cancels a call in the background. What the worker was never told of just ends.
 pub(super) fn wind_down(active: Active) {
@@ -42,28 +51,44 @@ async fn wait_for_end(mut active: Active) {
     if !matches!(timeout(grace, ask(&process, active.id)).await, Ok(true)) {
         tracing::warn!(env = %process.env, call = %active.id, "the worker takes no orders");
     }
-    loop {
-        match timeout(grace, last_reply(&mut active, config.max_body)).await {
-            Ok(()) => return,
-            Err(_) if process.calls.wanted() == 0 => {
-                let text =
-                    format!("a cancelled call did not stop within {} s", grace.as_secs_f32());
-                tracing::warn!(env = %process.env, call = %active.id, "ending a worker: {text}");
-                process.kill(&text);
-                let _ = timeout(KILL_WAIT, process.over()).await;
-                return;
-            }
-            Err(_) => {
-                grace = config.shared_grace();
-                tracing::warn!(
-                    env = %process.env,
-                    call = %active.id,
-                    others = process.calls.wanted(),
-                    "a cancelled call does not stop; its worker is spared for the calls beside it"
+    let mut spared: u64 = 0;
+    while timeout(grace, last_reply(&mut active, config.max_body)).await.is_err() {
+        if process.calls.wanted() == 0 {
+            let text = format!("a cancelled call did not stop within {} s", grace.as_secs_f32());
+            process.kill(&text);
+            return gone(&active, &text).await;
+        }
+        grace = config.shared_grace();
+        tokio::select! {
+            () = last_reply(&mut active, config.max_body) => return,
+            answer = timeout(grace, ping(&process)) => if answer.is_err() {
+                let text = format!(
+                    "it hung in native code: a call that was cancelled did not stop, and the \
+                     process answered nothing for {} s",
+                    grace.as_secs_f32()
                 );
-            }
+                process.kill_with_hint(&text, HUNG);
+                return gone(&active, &text).await;
+            },
+        }
+        spared += 1;
+        // At growing intervals: it may go on like this for as long as the calls beside it.
+        if spared.is_power_of_two() {
+            tracing::warn!(
+                env = %process.env,
+                call = %active.id,
+                others = process.calls.wanted(),
+                "a cancelled call does not stop; its worker is spared for the calls beside it"
+            );
         }
     }
+}
+
+/// Waits for the end of a process that was killed.
+async fn gone(active: &Active, why: &str) {
+    let process = &active.process;
+    tracing::warn!(env = %process.env, call = %active.id, "ending a worker: {why}");
+    let _ = timeout(KILL_WAIT, process.over()).await;
 }
 
 async fn ask(process: &Process, id: CallId) -> bool {
@@ -74,7 +99,8 @@ async fn ask(process: &Process, id: CallId) -> bool {
     }
 }
 
-/// Reads to the end of the call, or of its process.
+/// Reads to the end of the call, or of its process. What it constructed nobody will ever know of,
+/// and would only hold its name: that is dropped on the same lane.
 async fn last_reply(active: &mut Active, max_body: usize) {
     let process = active.process.clone();
     loop {
@@ -105,13 +131,38 @@ async fn last_reply(active: &mut Active, max_body: usize) {
         };
         match frame.header::<Reply>() {
             Ok(reply) if !reply.is_final() => {}
-            Ok(_) => {
-                if let Phase::Run(grant) = &mut active.phase {
-                    grant.done();
+            Ok(reply) => {
+                let made = active.made.take().filter(|_| matches!(reply, Reply::Done { .. }));
+                let Phase::Run(grant) = &mut active.phase else { return };
+                if let (Some(made), Grant::Lane(lease)) = (made, &mut *grant)
+                    && let Some(conn) = lease.conn()
+                    && let Ok(frame) = Frame::new(&drop_call(made), Bytes::new())
+                {
+                    conn.queue(frame);
+                    continue;
                 }
+                grant.done();
                 return;
             }
             Err(_) => return,
         }
+    }
+}
+
+fn drop_call(instance: String) -> Call {
+    Call {
+        v: rhd_protocol::VERSION,
+        id: CallId::from_bytes(rand::random()),
+        node: None,
+        service: instance,
+        verb: Verb::Drop,
+        method: None,
+        instance: None,
+        codec: Codec::Msgpack,
+        parts: Vec::new(),
+        timeout_ms: None,
+        logs: false,
+        caller: String::new(),
+        load: None,
     }
 }

@@ -72,7 +72,10 @@ async fn read_replies(
         };
         let Some(id) = reply.id() else { break "it wrote a reply of no call" };
         // A call that ended just now may still be spoken of; nobody listens.
-        let Some(mailbox) = process.calls.mailbox(&id) else { continue };
+        let Some(mailbox) = process.calls.mailbox(&id) else {
+            process.pings.answered(&id);
+            continue;
+        };
         match reply {
             Reply::Log { .. } | Reply::Progress { .. } => mailbox.push_log(frame),
             _ if mailbox.push_reply(frame, reply.is_final()) => {}

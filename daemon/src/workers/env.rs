@@ -308,8 +308,10 @@ impl Env {
         None
     }
 
+    /// An idle lane. That its process is over shows on the process before it shows on the lane: a
+    /// runtime that is busy hears of the lane's end only later.
     fn lane(self: &Arc<Self>, slot: &mut Slot) -> Option<Lease> {
-        let process = slot.process.clone()?;
+        let process = slot.process.clone().filter(|process| process.takes_calls())?;
         while let Some(conn) = slot.idle.pop() {
             // An idle lane is silent: one that has an end or bytes to read is of no use.
             let mut byte = [0];
@@ -324,7 +326,7 @@ impl Env {
     }
 
     fn place(self: &Arc<Self>, slot: &mut Slot) -> Option<Grant> {
-        let process = slot.process.clone()?;
+        let process = slot.process.clone().filter(|process| process.takes_calls())?;
         if slot.coroutines >= self.shared.config.coroutines {
             return None;
         }

@@ -21,7 +21,7 @@ use rhd_protocol::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{calls::Running, lock, output::Output};
+use super::{calls::Running, lock, output::Output, pings::Pings};
 use crate::framed::Frame;
 
 /// How long a process whose lanes broke may take to end by itself.
@@ -50,6 +50,7 @@ pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) calls: Arc<Running>,
     pub(super) output: Arc<Output>,
+    pub(super) pings: Pings,
     /// Version of each service that is loaded; the lock is held while one is being loaded.
     loads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Hash>>>>>,
     control: OnceLock<mpsc::Sender<Frame>>,
@@ -57,7 +58,14 @@ pub(super) struct Process {
     exit: watch::Receiver<Option<ExitStatus>>,
     group: Arc<Group>,
     ended_by_us: AtomicBool,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<Reason>>,
+}
+
+/// Why it was ended, and what to do about it if the usual hint says too little.
+#[derive(Debug, Clone)]
+struct Reason {
+    text: String,
+    hint: Option<&'static str>,
 }
 
 /// The process group, as long as its leader has not been reaped: its id can't mean another.
@@ -112,6 +120,7 @@ impl Process {
             pid: started.pid,
             calls,
             output,
+            pings: Pings::default(),
             loads: Mutex::default(),
             control: OnceLock::new(),
             connected: watch::Sender::new(false),
@@ -124,7 +133,16 @@ impl Process {
 
     /// Ends the process and its group for good; `reason` goes into the errors of calls that ran.
     pub(super) fn kill(&self, reason: &str) {
-        lock(&self.reason).get_or_insert_with(|| reason.to_owned());
+        self.end(Reason { text: reason.to_owned(), hint: None });
+    }
+
+    /// The same, with a hint of its own for those calls.
+    pub(super) fn kill_with_hint(&self, reason: &str, hint: &'static str) {
+        self.end(Reason { text: reason.to_owned(), hint: Some(hint) });
+    }
+
+    fn end(&self, reason: Reason) {
+        lock(&self.reason).get_or_insert(reason);
         self.ended_by_us.store(true, Ordering::Relaxed);
         self.group.kill();
     }
@@ -137,6 +155,11 @@ impl Process {
     /// Whether it has ended.
     pub(super) fn is_over(&self) -> bool {
         self.exit.borrow().is_some()
+    }
+
+    /// Whether calls may still be given to it: one that is being killed fails them all.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.ended_by_us() && !self.is_over()
     }
 
     /// Waits for the end.
@@ -186,8 +209,9 @@ impl Process {
     /// The error for a process that ended.
     pub(super) fn death_error(&self, status: Option<ExitStatus>) -> ErrorInfo {
         self.output.pump();
-        let how = match (lock(&self.reason).clone(), status) {
-            (Some(reason), _) => format!("was ended: {reason}"),
+        let reason = lock(&self.reason).clone();
+        let how = match (&reason, status) {
+            (Some(reason), _) => format!("was ended: {}", reason.text),
             (None, Some(status)) => format!("died ({})", describe(status)),
             (None, None) => "died".into(),
         };
@@ -197,8 +221,9 @@ impl Process {
             message.push_str("; the last lines of its stderr:\n");
             message.push_str(&lines);
         }
-        let hint = match status.and_then(|s| s.signal()) {
-            Some(9) if !self.ended_by_us() => {
+        let hint = match (reason.and_then(|reason| reason.hint), status.and_then(|s| s.signal())) {
+            (Some(hint), _) => hint,
+            (None, Some(9)) if !self.ended_by_us() => {
                 "the system may have killed it for using too much memory; the call was not repeated, the next call starts a new worker"
             }
             _ => {

@@ -44,6 +44,8 @@ pub(super) struct Active {
     pub(super) process: Arc<Process>,
     pub(super) phase: Phase,
     pub(super) mailbox: Arc<Mailbox>,
+    /// The instance that it constructs.
+    pub(super) made: Option<String>,
     logs: bool,
     deadline: Option<Instant>,
     /// Items that were taken and not yet credited.
@@ -134,6 +136,7 @@ impl CallStream {
         if !process.calls.insert(id, &inv.call.service, logs, mailbox.clone()) {
             return Err(in_use(id));
         }
+        let made = inv.call.instance.clone().filter(|_| inv.call.verb == Verb::New);
         let registered = Registered { process: process.clone(), id };
         let phase = first_phase(&env, grant, inv, &mailbox, deadline).await?;
         let mut active = Active {
@@ -141,6 +144,7 @@ impl CallStream {
             env,
             phase,
             mailbox,
+            made,
             logs,
             deadline,
             owed: 0,

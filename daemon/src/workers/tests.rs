@@ -18,6 +18,7 @@ use super::*;
 mod calls;
 mod deaths;
 mod envs;
+mod hangs;
 mod strangers;
 
 /// A workers room in a home of its own.

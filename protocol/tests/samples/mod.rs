@@ -374,6 +374,7 @@ fn workers() -> Vec<Sample> {
         control("call", Control::Call { call: Box::new(plain_call()) }),
         control("cancel", Control::Cancel { id: id() }),
         control("credit", Control::Credit { id: id(), items: 8 }),
+        control("ping", Control::Ping { id: id() }),
         Sample::new("load", "import", load()),
         Sample::new("loaded", "class", Loaded { interface: interface(), class: true }),
     ]

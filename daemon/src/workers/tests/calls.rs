@@ -192,44 +192,6 @@ async fn a_dropped_call_is_interrupted_and_its_lane_serves_again() {
 }
 
 #[tokio::test]
-async fn what_ignores_cancellation_is_ended_with_its_process() {
-    let config = Config { cancel_grace_ms: 200, ..Config::default() };
-    let room = Room::with(config).await;
-    let source =
-        "import time\ndef f():\n    print('begun')\n    time.sleep(60)\ndef g():\n    return 1\n";
-    let unit = room.code(source, "f");
-    let mut stream = room.start(room.invocation(&unit, json!([]))).await.unwrap();
-    stream.next().await.unwrap();
-    let pid = room.pid();
-    drop(stream);
-    let mut load = room.workers.load();
-    tokio::time::timeout(LONG, load.wait_for(|load| *load == 0)).await.unwrap().unwrap();
-    assert_eq!(room.call(&room.code(source, "g"), json!([])).await.value(), 1);
-    assert_ne!(room.pid(), pid);
-}
-
-#[tokio::test]
-async fn calls_beside_a_stuck_one_are_spared() {
-    let config = Config { cancel_grace_ms: 100, shared_grace_ms: 200, ..Config::default() };
-    let room = Room::with(config).await;
-    let source = "import os, time\ndef stuck():\n    print('begun')\n    time.sleep(60)\ndef f(path):\n    print('begun')\n    while not os.path.exists(path):\n        time.sleep(0.01)\n    return 1\n";
-    let gate = room.path("gate");
-    let mut beside =
-        room.start(room.invocation(&room.code(source, "f"), json!([gate]))).await.unwrap();
-    beside.next().await.unwrap();
-    let mut stuck =
-        room.start(room.invocation(&room.code(source, "stuck"), json!([]))).await.unwrap();
-    stuck.next().await.unwrap();
-    drop(stuck);
-    let early = tokio::time::timeout(Duration::from_millis(700), beside.next()).await;
-    assert!(early.is_err(), "it was not spared: {early:?}");
-    std::fs::write(&gate, "").unwrap();
-    assert_eq!(rest(beside).await.value(), 1);
-    let mut load = room.workers.load();
-    tokio::time::timeout(LONG, load.wait_for(|load| *load == 0)).await.unwrap().unwrap();
-}
-
-#[tokio::test]
 async fn one_id_runs_once_at_a_time() {
     let room = Room::new().await;
     let unit = room.code("import time\ndef f():\n    print('begun')\n    time.sleep(60)\n", "f");

@@ -74,6 +74,22 @@ async fn calls_that_wait_go_on_in_the_next_process() {
 }
 
 #[tokio::test]
+async fn a_death_that_a_busy_runtime_has_not_heard_of_costs_no_call() {
+    let room = Room::new().await;
+    let unit = room.code("def f():\n    return 1\n", "f");
+    let stream = room.start(room.invocation(&unit, json!([]))).await.unwrap();
+    let incarnation = stream.incarnation;
+    assert_eq!(rest(stream).await.value(), 1);
+    let pid = rustix::process::Pid::from_raw(room.pid().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    // Without an await, the end of the lanes stays unread.
+    while room.workers.holds(BASE, incarnation) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(room.call(&unit, json!([])).await.value(), 1);
+}
+
+#[tokio::test]
 async fn restarts_are_given_up_with_the_cause_and_tried_again_on_request() {
     let room = Room::new().await;
     let spec = EnvSpec::base();

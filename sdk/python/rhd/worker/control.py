@@ -75,6 +75,8 @@ class Control:
             self._loop.call_soon_threadsafe(self._begin, call)
         elif kind == "cancel":
             self._runtime.cancel(str(order.get("id")))
+        elif kind == "ping":
+            self._outbox.answer(str(order.get("id")))
         elif kind == "credit":
             items = order.get("items")
             if isinstance(items, int):

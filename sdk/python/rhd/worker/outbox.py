@@ -59,6 +59,10 @@ class Outbox:
             self._logs.pop(call, None)
             self._put([head, *parts], None, size)
 
+    def answer(self, ping: str) -> None:
+        """Answers a ping, from any thread."""
+        self._put([frames.encode({"t": "done", "id": ping}, 0)], None, 0)
+
     def log(self, call: Call, fd: int, data: bytes) -> bool:
         """Writes output, or drops it when the call has too much of it waiting; from any thread."""
         with self._lock:
