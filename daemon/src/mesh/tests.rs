@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use rhd_protocol::{id::Hash, service::ServiceKind};
+use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
+    id::Hash,
+    service::ServiceKind,
+    ticket::{JoinReply, Ticket},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,7 +21,6 @@ use super::*;
 
 mod calls;
 mod counts;
-mod figures;
 mod joins;
 mod planes;
 mod strangers;
