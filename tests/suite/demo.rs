@@ -10,13 +10,12 @@ use std::{
 use rhd_tests::{command, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a person should see, in this order.
-const STEPS: [&str; 12] = [
+/// What a person should see, in this order, with a network for packages or without.
+const STEPS: [&str; 11] = [
     "1. start three nodes",
     "2. invite and join by ticket",
     "3. send a function to gpu",
     "4. a function that needs a package",
-    "5. the same env once more",
     "6. 2000 warm no-op calls",
     "7. a class with state",
     "8. a generator on cloud",
