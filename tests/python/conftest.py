@@ -238,14 +238,18 @@ def hosted(node: Node) -> dict[str, Any]:
     return daemon.Daemon(str(node.home)).request("status")  # type: ignore[no-any-return]
 
 
+# A shell starts what runs in its background with Ctrl-C ignored, and so do all that it starts.
+_HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def script(
     text: str, *args: str, home: Path | None = None, python: str = sys.executable, **more: Any
 ) -> subprocess.Popen[str]:
-    """Runs a Python program that is a client of its own."""
+    """Runs a Python program that is a client of its own, and hears Ctrl-C."""
     env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(rh.__file__))}
     if home is not None:
         env["RHD_HOME"] = str(home)
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [python, "-c", textwrap.dedent(text), *args], env=env, text=True, **more
+        [python, "-c", _HEARS + textwrap.dedent(text), *args], env=env, text=True, **more
     )
