@@ -18,6 +18,7 @@ mod ui;
 mod up;
 
 use std::{
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -112,7 +113,12 @@ fn run(cli: Cli, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let cx = Context { home };
     let daemon = matches!(&cli.verb, Verb::Up(args) if args.runs_here());
     let mut builder = if daemon {
-        runtime::Builder::new_multi_thread()
+        // Half of the cores are for the code that the node serves. A thread that has to be woken
+        // costs a small call more than it gains: on two cores one thread is the faster.
+        let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+        let mut builder = runtime::Builder::new_multi_thread();
+        builder.worker_threads((cores / 2).max(1));
+        builder
     } else {
         runtime::Builder::new_current_thread()
     };
