@@ -16,6 +16,7 @@ use rhd_protocol::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{sleep_until, timeout},
 };
 
@@ -201,20 +202,27 @@ impl Actor {
             }
             Msg::Rejoined => self.rejoin(),
             Msg::Leave { done } => {
-                self.own.leave();
-                self.say();
-                self.save().await;
-                // Peers read the good-bye from the streams that `say` has opened.
-                let links = self.parts.links.clone();
-                let quiet = async {
-                    while links.all().iter().any(|link| !link.is_idle()) {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                let _ = timeout(GOODBYE, quiet).await;
+                self.leave().await;
                 let _ = done.send(());
             }
         }
+    }
+
+    /// Says good-bye on every link, and by gossip to those beyond them, who may not hear it: the
+    /// swarm ends with this node.
+    async fn leave(&mut self) {
+        self.own.leave();
+        match self.own.next() {
+            Ok(signed) => {
+                let _ = self.parts.gossip.try_send(signed.clone());
+                let links = self.parts.links.all().into_iter();
+                let shown: JoinSet<()> =
+                    links.map(|link| show(link, vec![signed.clone()])).collect();
+                let _ = timeout(GOODBYE, shown.join_all()).await;
+            }
+            Err(error) => tracing::warn!(%error, "presence record can't be made"),
+        }
+        self.save().await;
     }
 
     /// Notes that `node` may be found at `addrs`.
@@ -293,22 +301,9 @@ impl Actor {
         for link in self.parts.links.all() {
             let hears = self.peers.get(&link.peer).is_some_and(|peer| peer.subscribed);
             if !hears && !known.contains(&Some(link.peer)) {
-                self.show(&link, vec![signed.clone()]);
+                tokio::spawn(show(link, vec![signed.clone()]));
             }
         }
-    }
-
-    fn show(&self, link: &Arc<Link>, records: Vec<Signed>) {
-        let link = link.clone();
-        tokio::spawn(async move {
-            let shown = match link.open(wire::PRESENCE, Priority::Sync).await {
-                Ok(stream) => presence::show(stream, &records).await.map_err(|e| e.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(error) = shown {
-                tracing::debug!(peer = %link.peer.short(), error, "presence not shown");
-            }
-        });
     }
 
     /// Says what this node is and hosts.
@@ -345,7 +340,7 @@ impl Actor {
                 self.settle(link.peer);
                 let mut records: Vec<Signed> = self.table.shown_to(link.peer, self.now()).collect();
                 records.extend(self.own.next());
-                self.show(&link, records);
+                tokio::spawn(show(link, records));
             }
             LinkEvent::Down(node) => self.settle(node),
         }
@@ -455,5 +450,16 @@ impl Actor {
         }
         now.sort_by(|a, b| a.name.cmp(&b.name).then(a.node.cmp(&b.node)));
         self.publish.send_replace(Arc::new(now));
+    }
+}
+
+/// Shows records on a link.
+async fn show(link: Arc<Link>, records: Vec<Signed>) {
+    let shown = match link.open(wire::PRESENCE, Priority::Sync).await {
+        Ok(stream) => presence::show(stream, &records).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = shown {
+        tracing::debug!(peer = %link.peer.short(), error, "presence not shown");
     }
 }

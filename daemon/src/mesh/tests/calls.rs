@@ -72,6 +72,8 @@ async fn a_restarted_peer_is_linked_again_and_says_so() {
     b.mesh.announce(vec![ad("/bob/old")], 0);
     a.until(me, |p| p.is_some_and(|p| p.record.as_ref().is_some_and(|r| !r.services.is_empty())))
         .await;
+    // Gossip alone would be too slow for a good-bye: nobody waits for it.
+    b.until(a.mesh.me(), |p| p.is_some_and(|p| p.gossips)).await;
     b.stop().await;
     // Its good-bye is heard at once, long before any timeout of the link.
     a.until(me, |p| p.is_some_and(|p| p.record.is_none() && p.path == Route::None)).await;
