@@ -109,6 +109,33 @@ pub enum Request {
         /// Key of the env.
         key: String,
     },
+    /// The runs that nodes have records of, newest first. The answer is a list of
+    /// [`RunInfo`](crate::run::RunInfo).
+    Runs {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// The node; none: every node that can be reached.
+        #[serde(default)]
+        node: Option<String>,
+        /// Only runs of this name.
+        #[serde(default)]
+        name: Option<String>,
+        /// How many at most; 0: as many as an answer holds.
+        #[serde(default)]
+        limit: u32,
+    },
+    /// A question about one run; what the answer is, [`RunAsk`](crate::run::RunAsk) says.
+    Run {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// Its name, or the id of its call.
+        run: String,
+        /// The node that ran it; none: whoever knows it.
+        #[serde(default)]
+        node: Option<String>,
+        /// What about it.
+        ask: crate::run::RunAsk,
+    },
     /// What a Python needs to import the daemon's own SDK. The answer is a [`PythonPath`].
     Python {
         /// [`crate::VERSION`] of the writer.
@@ -137,6 +164,8 @@ impl Request {
             | Self::Envs { v, .. }
             | Self::EnvBuild { v, .. }
             | Self::EnvRemove { v, .. }
+            | Self::Runs { v, .. }
+            | Self::Run { v, .. }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,
         }

@@ -78,6 +78,40 @@ pub struct Call {
     /// What to load, for [`Verb::Load`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<crate::worker::Load>,
+    /// Leaves a record on the host; none: a receipt only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<crate::run::RunOptions>,
+    /// Whether the call goes on when its caller is lost (not when it cancels), with its replies kept
+    /// for whoever attaches.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
+    /// The trace that it belongs to, as the W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+impl Call {
+    /// A call of a function without arguments, that wants nothing special.
+    pub fn new(id: CallId, service: impl Into<String>) -> Self {
+        Self {
+            v: crate::VERSION,
+            id,
+            node: None,
+            service: service.into(),
+            verb: Verb::Call,
+            method: None,
+            instance: None,
+            codec: Codec::default(),
+            parts: Vec::new(),
+            timeout_ms: None,
+            logs: false,
+            caller: String::new(),
+            load: None,
+            run: None,
+            keep: false,
+            trace: None,
+        }
+    }
 }
 
 /// A reply to a call or to any request of a client.

@@ -131,12 +131,9 @@ fn calls() -> impl Strategy<Value = Call> {
             logs,
         )| {
             let id = CallId::from_bytes(id);
-            let load = None;
             Call {
                 v,
-                id,
                 node,
-                service,
                 verb,
                 method,
                 instance,
@@ -145,7 +142,7 @@ fn calls() -> impl Strategy<Value = Call> {
                 timeout_ms,
                 logs,
                 caller,
-                load,
+                ..Call::new(id, service)
             }
         },
     )

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rhd_protocol::{
-    VERSION,
     api::Request,
     call::{Call, Codec, Reply, Verb},
     error::{ErrorInfo, ErrorKind},
@@ -82,19 +81,14 @@ impl Client {
     ) -> Result<Replies, ErrorInfo> {
         let body = body_of(codec, &(args, kwargs))?;
         let call = Call {
-            v: VERSION,
-            id: CallId::from_bytes(rand::random()),
             node: what.node.clone(),
-            service: what.service.clone(),
             verb: what.verb,
             method: what.method.clone(),
-            instance: None,
             codec,
             parts: vec![body.len() as u64],
             timeout_ms: what.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             logs: what.logs,
-            caller: String::new(),
-            load: None,
+            ..Call::new(CallId::from_bytes(rand::random()), what.service.clone())
         };
         self.request(&Request::Call { call }, &body).await
     }

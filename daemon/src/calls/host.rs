@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rhd_protocol::{
-    call::{Call, Codec, Verb},
+    call::{Call, Verb},
     error::{ErrorInfo, ErrorKind},
     id::{CallId, NodeId},
     name::Name,
@@ -76,21 +76,7 @@ pub(super) fn admit(inner: &Inner, call: &Call) -> Result<Arc<Hosted>, ErrorInfo
 
 /// Drops an instance in its worker; when the worker is gone, so is the instance.
 pub(super) async fn drop_instance(inner: &Arc<Inner>, name: &str) {
-    let call = Call {
-        v: rhd_protocol::VERSION,
-        id: CallId::from_bytes(rand::random()),
-        node: None,
-        service: name.into(),
-        verb: Verb::Drop,
-        method: None,
-        instance: None,
-        codec: Codec::Pickle,
-        parts: Vec::new(),
-        timeout_ms: None,
-        logs: false,
-        caller: String::new(),
-        load: None,
-    };
+    let call = Call { verb: Verb::Drop, ..Call::new(CallId::from_bytes(rand::random()), name) };
     if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Bytes::new()).await {
         while replies.next().await.is_some() {}
     }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use rhd_protocol::{
     api::Deployed,
-    call::{Call, Codec, Reply, Verb},
+    call::{Call, Reply, Verb},
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
@@ -202,19 +202,12 @@ async fn load_code(
     out: &Outbox,
 ) -> Result<Loaded, Failed> {
     let call = Call {
-        v: rhd_protocol::VERSION,
-        id,
-        node: None,
-        service: unit.service.clone(),
         verb: Verb::Load,
-        method: None,
-        instance: None,
-        codec: Codec::Pickle,
         parts: vec![unit.body.len() as u64],
-        timeout_ms: None,
         logs: true,
         caller: inner.mesh.name(),
         load: Some(unit.load.clone()),
+        ..Call::new(id, unit.service.clone())
     };
     let invocation = Invocation {
         call,

@@ -151,18 +151,8 @@ async fn last_reply(active: &mut Active, max_body: usize) {
 
 fn drop_call(instance: String) -> Call {
     Call {
-        v: rhd_protocol::VERSION,
-        id: CallId::from_bytes(rand::random()),
-        node: None,
-        service: instance,
         verb: Verb::Drop,
-        method: None,
-        instance: None,
         codec: Codec::Msgpack,
-        parts: Vec::new(),
-        timeout_ms: None,
-        logs: false,
-        caller: String::new(),
-        load: None,
+        ..Call::new(CallId::from_bytes(rand::random()), instance)
     }
 }

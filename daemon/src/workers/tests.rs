@@ -80,19 +80,11 @@ impl Room {
     fn invocation(&self, unit: &Arc<LoadUnit>, args: Value) -> Invocation {
         let body = rmp_serde::to_vec(&(args, serde_json::json!({}))).unwrap();
         let call = Call {
-            v: rhd_protocol::VERSION,
-            id: CallId::from_bytes(rand::random()),
-            node: None,
-            service: unit.service.clone(),
-            verb: Verb::Call,
-            method: None,
-            instance: None,
             codec: Codec::Msgpack,
             parts: vec![body.len() as u64],
-            timeout_ms: None,
             logs: true,
             caller: "tests".into(),
-            load: None,
+            ..Call::new(CallId::from_bytes(rand::random()), unit.service.clone())
         };
         Invocation {
             call,

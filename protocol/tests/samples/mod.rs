@@ -15,6 +15,7 @@ use rhd_protocol::{
     id::{CallId, Hash, NodeId, RealmId},
     membership::{Cert, CertBody, Role},
     presence::{Record, Signed},
+    run::{Kept, RunAsk, RunInfo, RunOptions, RunStatus},
     service::{Flavor, Interface, Service, ServiceAd, ServiceKind},
     ticket::{JoinReply, JoinRequest, Ticket},
     wire::{Deploy, Deployment, FileEntry, Manifest, Open, RootOffer, Want},
@@ -191,7 +192,69 @@ fn full_call() -> Call {
         logs: true,
         caller: text("laptop"),
         load: Some(load()),
+        run: None,
+        keep: false,
+        trace: None,
     }
+}
+
+fn run_call() -> Call {
+    Call {
+        run: Some(RunOptions { name: text("night"), detach: true }),
+        keep: true,
+        trace: Some(text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+        ..plain_call()
+    }
+}
+
+fn run_info() -> RunInfo {
+    RunInfo {
+        id: id(),
+        name: text("night"),
+        status: RunStatus::Error,
+        host: text("gpu"),
+        caller: text("laptop"),
+        service: text("/ann/train"),
+        verb: Verb::Call,
+        method: Some(text("fit")),
+        started_ms: 1_790_000_000_000,
+        ended_ms: 1_790_000_001_000,
+        recorded: true,
+        result: Some(7),
+        error: Some(error()),
+    }
+}
+
+fn run_requests() -> Vec<Sample> {
+    let ask = |name, ask| {
+        let request = Request::Run { v: 1, run: text("night"), node: Some(text("gpu")), ask };
+        Sample::new("request", name, request)
+    };
+    let runs = Request::Runs { v: 1, node: None, name: Some(text("night")), limit: 10 };
+    vec![
+        Sample::new("request", "runs", runs),
+        ask("run_info", RunAsk::Info { age_ms: Some(9) }),
+        ask("run_inputs", RunAsk::Inputs),
+        ask("run_logs", RunAsk::Logs { follow: true }),
+        ask("run_attach", RunAsk::Attach { logs: true, timeout_ms: Some(5) }),
+        ask("run_cancel", RunAsk::Cancel),
+        ask("run_remove", RunAsk::Remove),
+        Sample::new("answer", "run", run_info()),
+        Sample::new(
+            "run",
+            "statuses",
+            vec![
+                RunStatus::NotStarted,
+                RunStatus::Running,
+                RunStatus::Completed,
+                RunStatus::Cancelled,
+                RunStatus::Error,
+                RunStatus::Interrupted,
+            ],
+        ),
+        Sample::new("run", "kept", Kept { codec: Codec::Json, parts: vec![1, 2] }),
+        Sample::new("call", "run", run_call()),
+    ]
 }
 
 fn plain_call() -> Call {
@@ -458,7 +521,7 @@ fn sparse() -> Vec<Sample> {
 
 /// All of them.
 pub(crate) fn samples() -> Vec<Sample> {
-    [requests(), answers(), calls(), workers(), wires(), members(), sparse()]
+    [requests(), run_requests(), answers(), calls(), workers(), wires(), members(), sparse()]
         .into_iter()
         .flatten()
         .collect()
