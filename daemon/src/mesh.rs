@@ -187,7 +187,7 @@ impl Mesh {
 
     /// This node's name in its realm.
     pub fn name(&self) -> String {
-        self.membership().cert.body.name
+        self.inner.credentials.borrow().membership.cert.body.name.clone()
     }
 
     /// This node's place in its realm.

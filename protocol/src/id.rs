@@ -1,6 +1,6 @@
 //! Ids: fixed-size bytes in memory, lower-case base32 text everywhere else.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use data_encoding::Encoding;
 use serde::{Deserialize, Serialize, de};
@@ -14,21 +14,22 @@ pub struct ParseIdError {
     text: String,
 }
 
-fn base32() -> Encoding {
+/// Made once: every header has ids in it, and the tables take longer to make than a header to read.
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The symbols above are fixed and valid; the fallback is never taken.
     spec.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
-}
+});
 
 /// Encodes bytes as the lower-case base32 that every id and ticket uses.
 pub fn encode_base32(bytes: &[u8]) -> String {
-    base32().encode(bytes)
+    BASE32.encode(bytes)
 }
 
 /// Decodes lower-case base32; `None` when a character is out of place.
 pub fn decode_base32(text: &str) -> Option<Vec<u8>> {
-    base32().decode(text.as_bytes()).ok()
+    BASE32.decode(text.as_bytes()).ok()
 }
 
 macro_rules! id {

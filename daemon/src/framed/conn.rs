@@ -77,6 +77,20 @@ impl Conn<UnixStream> {
         Ok(())
     }
 
+    /// Waits until the other side writes or closes, when it should do neither.
+    pub async fn hung_up(&self) {
+        if !self.read.is_empty() {
+            return;
+        }
+        while self.stream.readable().await.is_ok() {
+            // Readiness may be stale; only the system knows.
+            match self.stream.try_read(&mut [0]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
     pub fn into_split(self) -> (Conn<OwnedReadHalf>, OwnedWriteHalf) {
         let (read, write) = self.stream.into_split();
