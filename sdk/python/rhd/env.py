@@ -37,6 +37,7 @@ class Env:
         self.working_dir = None if working_dir in (None, ".", "./") else os.fspath(working_dir)
         self.workers = workers
         self.info: dict[str, Any] = {}
+        self._node: str | None = None
 
     def wire(self) -> dict[str, Any]:
         """As the daemon reads it (`env::EnvSpec`)."""
@@ -57,7 +58,28 @@ class Env:
 
         node = node_of(cluster)
         self.info = daemon().request("env_build", timeout=None, node=node, env=self.wire())
+        self._node = node
         return self
+
+    def run(
+        self, cmds: str | Iterable[str], stream_logs: bool = True
+    ) -> list[tuple[int, str, str]]:
+        """Runs shell commands in it, on the node that it was sent to last; see `Cluster.run`."""
+        from . import shell
+
+        return shell.run(self._node, cmds, self, stream_logs)
+
+    def install(self, reqs: str | Iterable[str]) -> Env:
+        """Adds packages to it, on the node that it was sent to last. The worker there starts anew:
+        objects that live in it are gone."""
+        from . import shell
+
+        return self.add(shell.lines(reqs), self._node)
+
+    def add(self, reqs: Iterable[str], node: str | None) -> Env:
+        """Builds it on a node with further packages."""
+        self.reqs += [r for r in reqs if r not in self.reqs]
+        return self.to(node)
 
     def __repr__(self) -> str:
         shown = {"name": self.name, "python": self.python, "reqs": self.reqs}
