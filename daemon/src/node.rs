@@ -2,8 +2,10 @@
 
 pub mod lock;
 pub mod logging;
+mod machine;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -37,11 +39,16 @@ pub struct Config {
     pub user: Option<String>,
     /// Seconds that running calls get to end when the node stops.
     pub grace: u64,
+    /// How much there is of what envs may need, in place of what the system says: `{gpus = 2}`.
+    pub resources: BTreeMap<String, f64>,
+    /// What the node is like, for envs that ask: `{zone = "eu"}`.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: None, user: None, grace: 10 }
+        let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
+        Self { name: None, user: None, grace: 10, resources, labels }
     }
 }
 
@@ -84,6 +91,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         workers.clone(),
         mesh.clone(),
         blobs.clone(),
+        machine::offer(&settings.node.resources, &settings.node.labels),
         closing.clone(),
         tasks.clone(),
     );

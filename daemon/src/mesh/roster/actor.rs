@@ -174,8 +174,8 @@ impl Actor {
         match msg {
             Msg::Learned { node, cert, addrs } => self.learn(node, cert, &addrs),
             Msg::Records { from, records } => self.records(from, &records),
-            Msg::Announce { services, load } => {
-                let (changed, more) = self.own.announce(services, load);
+            Msg::Announce(announced) => {
+                let (changed, more) = self.own.announce(announced);
                 if changed {
                     self.due = self.due.min(Instant::now() + if more { SOON } else { LATER });
                 }
