@@ -101,7 +101,8 @@ class Module:
 def send(cls: type, name: str | None, cluster: Any, env: Any) -> RemoteClass:
     """Puts a class on a cluster."""
     node = node_of(cluster)
-    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node)))
+    placed = cluster is None
+    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node), placed))
 
 
 def existing(name: str | None, node: str | None) -> Any:
