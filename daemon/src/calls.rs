@@ -18,6 +18,7 @@ mod questions;
 mod remote;
 mod replies;
 mod serve;
+mod spool;
 
 use std::sync::Arc;
 
@@ -34,10 +35,13 @@ use rhd_protocol::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use outbox::Outbox;
+pub use peer::fitting;
 pub use replies::{Answer, Failed, Replies};
+pub use spool::SpoolConfig;
 
 use crate::{
     blobs::Blobs,
+    framed::Body,
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     workers::Workers,
@@ -70,10 +74,12 @@ impl Calls {
         mesh: Mesh,
         blobs: Blobs,
         machine: Offer,
+        spool: SpoolConfig,
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
+        let (installs, intake) =
+            (install::Locks::default(), intake::Intake::of_this_machine(spool));
         let capacity = capacity::Capacity::new(machine);
         let inner =
             Inner { naming, workers, mesh, blobs, installs, intake, capacity, closing, tasks };
@@ -88,7 +94,7 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+    pub fn call(&self, call: Call, body: Body) -> Replies {
         let inner = self.inner.clone();
         Replies::starting(async move {
             let id = call.id;
@@ -128,7 +134,7 @@ impl Inner {
         self: &Arc<Self>,
         stream: Stream,
         call: Call,
-        body: Bytes,
+        body: Body,
     ) -> Result<Replies, ErrorInfo> {
         let (inner, peer) = (self.clone(), stream.peer);
         let built = call.instance.clone().filter(|_| call.verb == Verb::New);
@@ -151,9 +157,12 @@ impl Inner {
         })
     }
 
-    async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+    async fn route(self: Arc<Self>, mut call: Call, body: Body) -> Result<Replies, ErrorInfo> {
         let inner = &self;
         inner.open_for_work()?;
+        inner.intake.check_len(body.len())?;
+        // The client may not take payloads beside frames; this node does.
+        call.beside = true;
         call.service = inner.naming.canonical(&call.service)?;
         if let Some(instance) = &call.instance {
             call.instance = Some(inner.naming.canonical(instance)?);

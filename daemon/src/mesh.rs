@@ -265,6 +265,14 @@ impl Mesh {
         self.inner.roster.peers()
     }
 
+    /// Whether a peer takes payloads beside frames.
+    pub fn takes_beside(&self, node: NodeId) -> bool {
+        let peers = self.peers();
+        let peers = peers.borrow();
+        let record = peers.iter().find(|peer| peer.node == node).and_then(|p| p.record.as_ref());
+        record.is_some_and(|record| record.beside)
+    }
+
     /// What a peer's certificate allows it to do; `None` for a node that is not known.
     pub fn role_of(&self, node: NodeId) -> Option<Role> {
         self.peers().borrow().iter().find(|peer| peer.node == node).map(|peer| peer.role)

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
-    calls::Calls,
+    calls::{Calls, SpoolConfig},
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     settings,
@@ -46,12 +46,15 @@ pub struct Config {
     pub resources: BTreeMap<String, f64>,
     /// What the node is like, for envs that ask: `{zone = "eu"}`.
     pub labels: BTreeMap<String, String>,
+    /// Largest argument list or result of a call, in bytes.
+    pub max_payload: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
-        Self { name: None, user: None, grace: 10, resources, labels }
+        let max_payload = rhd_protocol::frame::MAX_PAYLOAD;
+        Self { name: None, user: None, grace: 10, resources, labels, max_payload }
     }
 }
 
@@ -95,6 +98,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         mesh.clone(),
         blobs.clone(),
         machine::offer(&settings.node.resources, &settings.node.labels),
+        SpoolConfig { dir: home.join("tmp"), max_payload: settings.node.max_payload },
         closing.clone(),
         tasks.clone(),
     );

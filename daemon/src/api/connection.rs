@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::Api;
 use crate::{
-    calls::Replies,
+    calls::{self, Replies},
     framed::{Conn, Frame, FramedError},
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
     loop {
         // Idle connections are pooled by clients and cost nothing; only a half-written request is
         // on the clock.
-        conn.stream().readable().await?;
+        conn.readable().await?;
         let read = tokio::time::timeout(SLOW_REQUEST, conn.read(MAX_BODY));
         let frame = match read.await {
             Ok(Ok(Some(frame))) => frame,
@@ -42,10 +42,11 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
                 continue;
             }
         };
-        let replies = api.handle(request, frame.body);
+        let beside = matches!(&request, Request::Call { call } if call.beside);
+        let replies = api.handle(request, frame.into_body());
         // Held while the node drains: a request under way is waited for, an idle client is not.
         let under_way = api.requests.token();
-        let finished = pump(replies, &mut conn).await?;
+        let finished = pump(replies, &mut conn, beside).await?;
         drop(under_way);
         if !finished {
             return Ok(());
@@ -78,18 +79,23 @@ fn not_understood(error: &FrameError) -> ErrorInfo {
         .hint("client and daemon may be of different versions: compare `rhd --version` and `rhd status`")
 }
 
-async fn refuse(conn: &mut Conn<UnixStream>, error: ErrorInfo) -> Result<(), FramedError> {
-    pump(Replies::failed(error), conn).await.map(drop)
+async fn refuse(conn: &mut Conn, error: ErrorInfo) -> Result<(), FramedError> {
+    pump(Replies::failed(error), conn, false).await.map(drop)
 }
 
 /// Passes replies on until the final one; `false` when the client hung up, which cancels.
-async fn pump(mut replies: Replies, conn: &mut Conn<UnixStream>) -> Result<bool, FramedError> {
+/// `beside` says whether the client takes payloads beside frames.
+async fn pump(
+    mut replies: Replies,
+    conn: &mut Conn,
+    beside: bool,
+) -> Result<bool, FramedError> {
     loop {
         tokio::select! {
             biased;
             frame = replies.next() => {
                 let Some(frame) = frame else { return Ok(true) };
-                conn.queue(frame);
+                conn.queue(calls::fitting(frame, beside).await?);
             }
             // Nothing may follow a request before its final reply: this is an end, or a fault.
             () = conn.hung_up() => return Ok(false),
@@ -98,7 +104,7 @@ async fn pump(mut replies: Replies, conn: &mut Conn<UnixStream>) -> Result<bool,
         while !conn.is_flushed() {
             tokio::select! {
                 biased;
-                writable = conn.stream().writable() => writable?,
+                writable = conn.writable() => writable?,
                 () = conn.hung_up() => return Ok(false),
             }
             conn.try_flush()?;

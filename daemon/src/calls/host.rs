@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rhd_protocol::{
     call::{Call, Verb},
     error::{ErrorInfo, ErrorKind},
@@ -12,14 +11,14 @@ use rhd_protocol::{
 };
 
 use super::{Inner, Replies, capacity};
-use crate::{naming::Hosted, workers::Invocation};
+use crate::{framed::Body, naming::Hosted, workers::Invocation};
 
 /// A call under way on this node.
 pub(super) async fn call(
     inner: &Arc<Inner>,
     from: NodeId,
     call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
     let id = call.id;
     start(inner, from, call, body).await.map_err(|e| e.on(&inner.mesh.name()).call(id))
@@ -29,12 +28,14 @@ async fn start(
     inner: &Arc<Inner>,
     from: NodeId,
     mut call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
     let hosted = admit(inner, &call)?;
     let kind = hosted.service.kind;
     // Only a deployment loads code, and it doesn't come this way.
     call.load = None;
+    // Whatever the caller takes, this node does; but a result that is kept is kept as one piece.
+    call.beside = call.run.is_none() && !call.keep;
     // A caller is a node: one node can't crowd out another by opening more connections.
     call.caller = inner.name_of(from);
     let on_loop = flavor(&hosted.service, &call).is_async();
@@ -78,7 +79,7 @@ pub(super) fn admit(inner: &Inner, call: &Call) -> Result<Arc<Hosted>, ErrorInfo
 /// Drops an instance in its worker; when the worker is gone, so is the instance.
 pub(super) async fn drop_instance(inner: &Arc<Inner>, name: &str) {
     let call = Call { verb: Verb::Drop, ..Call::new(CallId::from_bytes(rand::random()), name) };
-    if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Bytes::new()).await {
+    if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Body::default()).await {
         while replies.next().await.is_some() {}
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
                 let deployed = install(&inner, arrived, &out).await?;
                 Answer::of(&deployed).map_err(Failed::from)
             });
-            peer::pump(replies, stream).await
+            peer::pump(replies, stream, false).await
         }
         Err(error) => {
             let error = error.on(&inner.mesh.name());
@@ -214,7 +214,7 @@ async fn load_code(
     };
     let invocation = Invocation {
         call,
-        body: unit.body.clone(),
+        body: unit.body.clone().into(),
         unit: None,
         incarnation: None,
         on_loop: false,

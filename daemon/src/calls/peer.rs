@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rhd_protocol::{
+    call::Reply,
     error::{ErrorInfo, ErrorKind},
+    frame::{FrameError, MAX_BODY},
     id::NodeId,
     membership::Role,
 };
@@ -12,7 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{Inner, Replies};
 use crate::{
-    framed::{self, FramedError, Head},
+    framed::{self, Frame, FramedError, Head},
     mesh::Stream,
 };
 
@@ -20,7 +23,12 @@ use crate::{
 const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// Passes replies to a peer until the final one; ends early, and so cancels, when the peer closes.
-pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), FramedError> {
+/// `beside` says whether it takes payloads beside frames.
+pub(super) async fn pump(
+    mut replies: Replies,
+    stream: Stream,
+    beside: bool,
+) -> Result<(), FramedError> {
     let Stream { mut recv, mut send, .. } = stream;
     let mut byte = [0];
     loop {
@@ -28,6 +36,7 @@ pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), Fra
             biased;
             frame = replies.next() => match frame {
                 Some(frame) => {
+                    let frame = fitting(frame, beside).await?;
                     // A peer that no longer reads must not hold a lane for ever.
                     tokio::select! {
                         written = framed::write(&mut send, &frame) => written?,
@@ -38,6 +47,23 @@ pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), Fra
             },
             _ = recv.read(&mut byte) => return Ok(()),
         }
+    }
+}
+
+/// A reply as its reader takes it: with its payload beside it, or in it.
+pub async fn fitting(frame: Frame, beside: bool) -> Result<Frame, FramedError> {
+    if beside || frame.payload().is_none() {
+        return Ok(frame);
+    }
+    let reply = frame.header::<Reply>()?;
+    match frame.inline(MAX_BODY).await {
+        Err(FramedError::Frame(FrameError::Body { len, limit })) => {
+            let text = format!("the result has {len} bytes; its reader takes {limit}");
+            let error = ErrorInfo::new(ErrorKind::BadRequest, text)
+                .hint("return less, or call it from Python, which takes more");
+            Ok(Frame::new(&Reply::Fail { id: reply.id(), error }, Bytes::new())?)
+        }
+        frame => frame,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::{Call, Verb},
@@ -14,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Calls, Inner, Replies, host, install, peer, questions, replies::fail_frame};
 use crate::{
-    framed::{self, FramedError, Head},
+    framed::{self, Body, FramedError, Head},
     mesh::Stream,
     naming::is_public,
 };
@@ -51,8 +50,9 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     let peer = stream.peer;
     match arguments(&inner, &head, &mut stream).await {
         Ok((call, body)) => {
+            let beside = call.beside;
             let started = async move { host::call(&inner, peer, call, body).await };
-            peer::pump(Replies::starting(started), stream).await
+            peer::pump(Replies::starting(started), stream, beside).await
         }
         // Arguments may be under way yet: nothing more is read.
         Err(error) => Ok(framed::write(&mut stream.send, &fail_frame(error)?).await?),
@@ -64,7 +64,7 @@ async fn arguments(
     inner: &Inner,
     head: &Head,
     stream: &mut Stream,
-) -> Result<(Call, Bytes), ErrorInfo> {
+) -> Result<(Call, Body), ErrorInfo> {
     let call: Call = head.header().map_err(|e| peer::bad_request(inner, &e))?;
     let of_call = |e: ErrorInfo| e.on(&inner.mesh.name()).call(call.id);
     peer::check_version(call.v, inner).map_err(of_call)?;
@@ -73,7 +73,8 @@ async fn arguments(
     if call.verb == Verb::Drop && is_public(&hosted.service.name) {
         peer::may_change(inner, stream.peer).map_err(of_call)?;
     }
-    let body = inner.intake.read(head.body, &mut stream.recv).await.map_err(of_call)?;
+    let body = inner.intake.body(&hosted.service.env, head, &mut stream.recv);
+    let body = body.await.map_err(of_call)?;
     Ok((call, body))
 }
 
@@ -86,5 +87,5 @@ async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), Fra
         peer::check_version(request.version(), &inner)?;
         questions::answer_peer(&inner, peer, request, &out).await
     });
-    peer::pump(replies, stream).await
+    peer::pump(replies, stream, false).await
 }

@@ -23,10 +23,7 @@ use rhd_protocol::{
     },
     worker::Control,
 };
-use tokio::{
-    net::UnixStream,
-    sync::{oneshot, watch},
-};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     build::{Builder, Built},
@@ -110,7 +107,7 @@ struct Slot {
     process: Option<Arc<Process>>,
     /// Whether its control lane is there.
     ready: bool,
-    idle: Vec<Conn<UnixStream>>,
+    idle: Vec<Conn>,
     /// Lanes that are open, idle or not; at most the setting.
     lanes: u32,
     /// Lanes that were asked for and have not come.
@@ -314,13 +311,10 @@ impl Env {
         let process = slot.process.clone().filter(|process| process.takes_calls())?;
         while let Some(conn) = slot.idle.pop() {
             // An idle lane is silent: one that has an end or bytes to read is of no use.
-            let mut byte = [0];
-            match conn.stream().try_read(&mut byte) {
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Some(Lease::new(self.clone(), process, conn));
-                }
-                _ => slot.lanes = slot.lanes.saturating_sub(1),
+            if conn.is_silent() {
+                return Some(Lease::new(self.clone(), process, conn));
             }
+            slot.lanes = slot.lanes.saturating_sub(1);
         }
         None
     }
@@ -335,7 +329,7 @@ impl Env {
     }
 
     /// A worker opened a lane.
-    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn<UnixStream>) {
+    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn) {
         {
             let mut state = lock(&self.state);
             let cap = self.shared.config.lanes;
@@ -355,7 +349,7 @@ impl Env {
     pub(super) fn return_lane(
         self: &Arc<Self>,
         process: &Process,
-        conn: Option<Conn<UnixStream>>,
+        conn: Option<Conn>,
         succeeded: bool,
     ) {
         let waiting = {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::net::UnixStream;
-
 use super::{env::Env, process::Process};
 use crate::framed::Conn;
 
@@ -38,13 +36,13 @@ pub(super) struct Lease {
     env: Arc<Env>,
     process: Arc<Process>,
     /// Only `None` while it is dropped.
-    conn: Option<Conn<UnixStream>>,
+    conn: Option<Conn>,
     clean: bool,
     succeeded: bool,
 }
 
 impl Lease {
-    pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn<UnixStream>) -> Self {
+    pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn) -> Self {
         Self { env, process, conn: Some(conn), clean: true, succeeded: false }
     }
 
@@ -70,7 +68,7 @@ impl Lease {
     }
 
     /// The connection, for the call that holds the lease.
-    pub(super) fn conn(&mut self) -> Option<&mut Conn<UnixStream>> {
+    pub(super) fn conn(&mut self) -> Option<&mut Conn> {
         self.conn.as_mut()
     }
 }

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import aio, codec, config, errors
+from . import aio, codec, config, errors, segments
 from .connection import Connection
 from .daemon import Daemon, call_id, decode
 from .parallel import Batch
@@ -111,6 +111,7 @@ def call(
     while True:
         cid, header = target.header(parts, verb, extra)
         try:
+            header["call"]["beside"] = segments.available
             conn = daemon.open(header, parts, cid, timeout)
             reply, data = first(daemon, conn, timeout, batch)
         except errors.PeerLost as e:
@@ -193,6 +194,7 @@ def iterate(
 
     def start() -> Connection:
         cid, header = target.header(parts, verb, extra)
+        header["call"]["beside"] = segments.available
         return target.daemon.open(header, parts, cid)
 
     return RemoteIterator(target.daemon, start)
