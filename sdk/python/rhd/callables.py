@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import parallel, remote
+from . import endpoint, parallel, remote
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 
@@ -71,6 +71,10 @@ class RemoteCallable(Mapped):
         if self._flavor in GENERATORS:
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
         return await remote.call_async(self._target, args, kwargs, **self._extra)
+
+    def endpoint(self) -> str:
+        """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""
+        return endpoint.url(self._target, self._extra.get("method"))
 
     def options(self, **changes: Any) -> Any:
         """The same, called in another way.

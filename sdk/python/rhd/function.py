@@ -46,6 +46,8 @@ class Function:
     def to(self, cluster: Any = None, env: Any = None) -> Any:
         """Puts it on a cluster, in an env, and returns the function there.
 
+        Without a cluster it stays on this node, unless its env says what it needs
+        (`rh.env(compute=…)`): then the daemon chooses the least loaded node that has it.
         With a list of clusters every call goes to the one with the fewest calls under way.
         """
         if isinstance(cluster, (list, tuple)):
@@ -54,7 +56,8 @@ class Function:
             return Spread([self.to(one, env) for one in cluster])
         node = node_of(cluster)
         fn = self.__rhd_wrapped__
-        return RemoteFunction(Deployment(daemon(), fn, self.name, node, as_env(env, node)))
+        env, placed = as_env(env, node), cluster is None
+        return RemoteFunction(Deployment(daemon(), fn, self.name, node, env, placed))
 
     def signature(self) -> str:
         """`(a, b=2)`, for people."""

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import instance, project, remote
+from . import endpoint, instance, project, remote
 from .cluster import Cluster, node_of
 from .daemon import Daemon, daemon
 from .deploy import Deployment, random_mark
@@ -101,7 +101,8 @@ class Module:
 def send(cls: type, name: str | None, cluster: Any, env: Any) -> RemoteClass:
     """Puts a class on a cluster."""
     node = node_of(cluster)
-    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node)))
+    placed = cluster is None
+    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node), placed))
 
 
 def existing(name: str | None, node: str | None) -> Any:
@@ -185,6 +186,10 @@ class RemoteClass:
     def signature(self) -> str:
         """`(a, b=2)`, for people."""
         return str(self._interface.get("signature", ""))
+
+    def endpoint(self, method: str | None = None) -> str:
+        """The URL at which it, or one of its class methods, is called over HTTP."""
+        return endpoint.url(self._target, method)
 
     def options(self, **changes: Any) -> RemoteClass:
         """The same, called in another way; instances built from it inherit that."""
