@@ -16,7 +16,12 @@ use rhd_protocol::{
     service::Flavor,
 };
 
-use super::{Web, answer, arguments, events, failure::Failure, intake::Held, target};
+use super::{
+    Web, answer, arguments, events,
+    failure::Failure,
+    intake::Held,
+    target::{self, Reading},
+};
 
 /// Names the call in answers.
 const CALL: HeaderName = HeaderName::from_static("x-rhd-call");
@@ -65,7 +70,7 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
         _ => return Err(not_allowed()),
     };
     let wishes = wishes(&parts, sent)?;
-    let (service, method) = find(web, &parts, &wishes)?;
+    let (service, method) = find(web, &parts, &wishes).await?;
     let slot = web.slot()?;
     let mut call = Call::new(id, service);
     call.codec = wishes.codec;
@@ -105,23 +110,44 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
 }
 
 /// The service and method that a path means, of those that are known.
-fn find(web: &Web, parts: &Parts, wishes: &Wishes) -> Result<(String, Option<String>), Failure> {
+async fn find(
+    web: &Web,
+    parts: &Parts,
+    wishes: &Wishes,
+) -> Result<(String, Option<String>), Failure> {
     let path = percent_decode_str(parts.uri.path())
         .decode_utf8()
         .map_err(|_| Failure::bad("the path is no UTF-8"))?;
     let naming = &web.inner.naming;
     let readings = target::readings(&path, naming.user());
-    let known = readings.iter().find(|reading| naming.knows(&reading.service));
-    // What nobody tells of may be a name that only its node knows.
-    let read = known.or(readings.first().filter(|_| wishes.node.is_some()));
-    match (read, readings.first()) {
-        (Some(read), _) => Ok((read.service.clone(), read.method.clone())),
-        (None, Some(first)) => Err(naming.not_found(&first.service).into()),
-        (None, None) => {
-            let info = ErrorInfo::new(ErrorKind::NotFound, format!("{path} is no name"));
-            Err(Failure::from(info).hint("the page at / lists what can be called"))
+    let Some(first) = readings.first() else {
+        let info = ErrorInfo::new(ErrorKind::NotFound, format!("{path} is no name"));
+        return Err(Failure::from(info).hint("the page at / lists what can be called"));
+    };
+    let found = match readings.iter().find(|reading| naming.knows(&reading.service)) {
+        Some(known) => known,
+        // What nobody tells of may be a name that only its node knows.
+        None if wishes.node.is_some() => first_on(web, &readings, wishes.node.as_deref()).await?,
+        None => return Err(naming.not_found(&first.service).into()),
+    };
+    Ok((found.service.clone(), found.method.clone()))
+}
+
+/// The first reading that is a service of this node.
+async fn first_on<'a>(
+    web: &Web,
+    readings: &'a [Reading],
+    node: Option<&str>,
+) -> Result<&'a Reading, Failure> {
+    let mut missing = None;
+    for reading in readings {
+        match web.describe(&reading.service, node.map(str::to_owned)).await {
+            Ok(_) => return Ok(reading),
+            Err(failure) if failure.info.kind != ErrorKind::NotFound => return Err(failure),
+            Err(failure) => missing = missing.or(Some(failure)),
         }
     }
+    Err(missing.unwrap_or_else(|| Failure::bad("the path is no name")))
 }
 
 /// How the body of a POST is encoded. Simple forms of a web page are none of these.

@@ -15,7 +15,7 @@ def url(target: Target, method: str | None = None) -> str:
         raise RhdError(
             "this node doesn't answer HTTP",
             kind="bad_request",
-            hint="rhd down, then rhd up --detach --set web.enabled=true; its log says why it doesn't",
+            hint="rhd down, then rhd up --detach --set web.enabled=true; else its log says why",
         )
     path = quote(target.service if method is None else f"{target.service}/{method}")
     if not target.service.rpartition("/")[2].startswith("."):

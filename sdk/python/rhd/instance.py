@@ -40,8 +40,8 @@ def _method(known: tuple[Any, ...], options: remote.Options) -> RemoteMethod:
 class RemoteInstance:
     """An object on another node. Its methods and attributes are used as if it were here.
 
-    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `endpoint`, `options` and `local`;
-    what the object has under these is reached with `fetch(attr)`.
+    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `endpoint`, `options` and
+    `local`; what the object has under these is reached with `fetch(attr)`.
     """
 
     def __getattr__(self, attr: str) -> Any:
