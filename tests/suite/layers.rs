@@ -16,6 +16,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("daemon", &["rhd-protocol", "rhd-sdk"]),
     ("simulations", &["rhd-protocol"]),
     ("tests", &["rhd", "rhd-protocol", "rhd-sdk", "rhd-macros", "rhd-simulations"]),
+    ("tests/bench", &["rhd-protocol", "rhd-sdk"]),
 ];
 
 /// Crates that would bring the world into protocol, and paths of std that would.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import endpoint, parallel, remote
+from .cluster import Cluster
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 
@@ -89,15 +90,25 @@ class RemoteCallable(Mapped):
         other._target = self._target.with_options(self._target.options.changed(changes))
         return other
 
-    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
+    def _once(
+        self,
+        args: tuple[Any, ...],
+        batch: Batch | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if self._flavor in GENERATORS:
-            return remote.iterate(self._target, args, **self._extra)
-        return self._sync(args, {}, batch)
+            return remote.iterate(self._target, args, kwargs, **self._extra)
+        return self._sync(args, kwargs or {}, batch)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
     ) -> Any:
         return remote.call(self._target, args, kwargs, batch=batch, **self._extra)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The node that it is on; none when any that hosts it may answer."""
+        return Cluster(self._target.node) if self._target.node else None
 
     @property
     def is_async(self) -> bool:
