@@ -44,6 +44,8 @@ pub struct Api {
     pub workers: Workers,
     /// The node's home, as the user gave it.
     pub home: String,
+    /// The URL of its HTTP endpoint, where it has one.
+    pub web: Option<String>,
     /// When the node started.
     pub started: Instant,
     /// Set to end the node.
@@ -152,6 +154,7 @@ impl Api {
             calls: self.calls.load(),
             rss: resident(),
             beside: true,
+            web: self.web.clone(),
             workers: self.workers.envs().iter().filter(|e| e.running).count() as u32,
         }
     }

@@ -35,7 +35,6 @@ use rhd_protocol::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use outbox::Outbox;
-pub use peer::fitting;
 pub use replies::{Answer, Failed, Replies};
 pub use spool::SpoolConfig;
 
@@ -51,6 +50,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Calls {
     inner: Arc<Inner>,
+}
+
+/// What this machine has for calls.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What envs may take of it.
+    pub offer: Offer,
+    /// Where large payloads go.
+    pub spool: SpoolConfig,
 }
 
 struct Inner {
@@ -73,14 +81,13 @@ impl Calls {
         workers: Workers,
         mesh: Mesh,
         blobs: Blobs,
-        machine: Offer,
-        spool: SpoolConfig,
+        machine: Machine,
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
         let (installs, intake) =
-            (install::Locks::default(), intake::Intake::of_this_machine(spool));
-        let capacity = capacity::Capacity::new(machine);
+            (install::Locks::default(), intake::Intake::of_this_machine(machine.spool));
+        let capacity = capacity::Capacity::new(machine.offer);
         let inner =
             Inner { naming, workers, mesh, blobs, installs, intake, capacity, closing, tasks };
         capacity::announce(&inner);
@@ -94,12 +101,13 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, call: Call, body: Body) -> Replies {
-        let inner = self.inner.clone();
+    pub fn call(&self, call: Call, body: impl Into<Body>) -> Replies {
+        let (inner, body, beside) = (self.inner.clone(), body.into(), call.beside);
         Replies::starting(async move {
             let id = call.id;
             inner.route(call, body).await.map_err(|error| error.call(id))
         })
+        .fit(beside)
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::Api;
 use crate::{
-    calls::{self, Replies},
+    calls::Replies,
     framed::{Conn, Frame, FramedError},
 };
 
@@ -42,11 +42,10 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
                 continue;
             }
         };
-        let beside = matches!(&request, Request::Call { call } if call.beside);
         let replies = api.handle(request, frame.into_body());
         // Held while the node drains: a request under way is waited for, an idle client is not.
         let under_way = api.requests.token();
-        let finished = pump(replies, &mut conn, beside).await?;
+        let finished = pump(replies, &mut conn).await?;
         drop(under_way);
         if !finished {
             return Ok(());
@@ -80,22 +79,17 @@ fn not_understood(error: &FrameError) -> ErrorInfo {
 }
 
 async fn refuse(conn: &mut Conn, error: ErrorInfo) -> Result<(), FramedError> {
-    pump(Replies::failed(error), conn, false).await.map(drop)
+    pump(Replies::failed(error), conn).await.map(drop)
 }
 
 /// Passes replies on until the final one; `false` when the client hung up, which cancels.
-/// `beside` says whether the client takes payloads beside frames.
-async fn pump(
-    mut replies: Replies,
-    conn: &mut Conn,
-    beside: bool,
-) -> Result<bool, FramedError> {
+async fn pump(mut replies: Replies, conn: &mut Conn) -> Result<bool, FramedError> {
     loop {
         tokio::select! {
             biased;
             frame = replies.next() => {
                 let Some(frame) = frame else { return Ok(true) };
-                conn.queue(calls::fitting(frame, beside).await?);
+                conn.queue(frame);
             }
             // Nothing may follow a request before its final reply: this is an end, or a fault.
             () = conn.hung_up() => return Ok(false),

@@ -64,7 +64,7 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
                 let deployed = install(&inner, arrived, &out).await?;
                 Answer::of(&deployed).map_err(Failed::from)
             });
-            peer::pump(replies, stream, false).await
+            peer::pump(replies, stream).await
         }
         Err(error) => {
             let error = error.on(&inner.mesh.name());

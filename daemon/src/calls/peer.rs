@@ -3,11 +3,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use rhd_protocol::{
-    call::Reply,
     error::{ErrorInfo, ErrorKind},
-    frame::{FrameError, MAX_BODY},
     id::NodeId,
     membership::Role,
 };
@@ -15,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{Inner, Replies};
 use crate::{
-    framed::{self, Frame, FramedError, Head},
+    framed::{self, FramedError, Head},
     mesh::Stream,
 };
 
@@ -23,12 +20,7 @@ use crate::{
 const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// Passes replies to a peer until the final one; ends early, and so cancels, when the peer closes.
-/// `beside` says whether it takes payloads beside frames.
-pub(super) async fn pump(
-    mut replies: Replies,
-    stream: Stream,
-    beside: bool,
-) -> Result<(), FramedError> {
+pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), FramedError> {
     let Stream { mut recv, mut send, .. } = stream;
     let mut byte = [0];
     loop {
@@ -36,7 +28,6 @@ pub(super) async fn pump(
             biased;
             frame = replies.next() => match frame {
                 Some(frame) => {
-                    let frame = fitting(frame, beside).await?;
                     // A peer that no longer reads must not hold a lane for ever.
                     tokio::select! {
                         written = framed::write(&mut send, &frame) => written?,
@@ -47,23 +38,6 @@ pub(super) async fn pump(
             },
             _ = recv.read(&mut byte) => return Ok(()),
         }
-    }
-}
-
-/// A reply as its reader takes it: with its payload beside it, or in it.
-pub async fn fitting(frame: Frame, beside: bool) -> Result<Frame, FramedError> {
-    if beside || frame.payload().is_none() {
-        return Ok(frame);
-    }
-    let reply = frame.header::<Reply>()?;
-    match frame.inline(MAX_BODY).await {
-        Err(FramedError::Frame(FrameError::Body { len, limit })) => {
-            let text = format!("the result has {len} bytes; its reader takes {limit}");
-            let error = ErrorInfo::new(ErrorKind::BadRequest, text)
-                .hint("return less, or call it from Python, which takes more");
-            Ok(Frame::new(&Reply::Fail { id: reply.id(), error }, Bytes::new())?)
-        }
-        frame => frame,
     }
 }
 

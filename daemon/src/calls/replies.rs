@@ -6,18 +6,24 @@ use bytes::Bytes;
 use rhd_protocol::{
     call::Reply,
     error::{ErrorInfo, ErrorKind},
-    frame::{FrameError, to_vec},
+    frame::{FrameError, MAX_BODY, to_vec},
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Outbox, remote::RemoteCall};
-use crate::{framed::Frame, naming::Hosted, workers::CallStream};
+use crate::{
+    framed::{Frame, FramedError},
+    naming::Hosted,
+    workers::CallStream,
+};
 
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
     source: Source,
     on_final: Option<OnFinal>,
+    /// Whether whoever reads them takes no payloads beside frames.
+    inline: bool,
 }
 
 /// Sees a successful result before the caller does; an error takes the result's place.
@@ -51,11 +57,15 @@ impl Drop for AbortOnDrop {
 
 impl Replies {
     pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
-        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
+        Self {
+            source: Source::Local { stream: Box::new(stream), _hosted: hosted },
+            on_final: None,
+            inline: false,
+        }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
-        Self { source: Source::Remote(Box::new(call)), on_final: None }
+        Self { source: Source::Remote(Box::new(call)), on_final: None, inline: false }
     }
 
     /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
@@ -63,7 +73,7 @@ impl Replies {
     pub(super) fn starting(
         start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
     ) -> Self {
-        Self { source: Source::Starting(Box::pin(start)), on_final: None }
+        Self { source: Source::Starting(Box::pin(start)), on_final: None, inline: false }
     }
 
     /// One final reply: an error.
@@ -90,6 +100,7 @@ impl Replies {
         Self {
             source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
             on_final: None,
+            inline: false,
         }
     }
 
@@ -102,10 +113,26 @@ impl Replies {
         self
     }
 
+    /// For a reader that takes payloads beside frames, or not.
+    pub(super) fn fit(mut self, beside: bool) -> Self {
+        self.inline = !beside;
+        self
+    }
+
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        let frame = self.any().await?;
+        if !self.inline || frame.payload().is_none() {
+            return Some(frame);
+        }
+        inline(frame).await.or_else(|e| fail_frame(unfit(&e))).ok()
+    }
+
+    async fn any(&mut self) -> Option<Frame> {
         if let Source::Starting(start) = &mut self.source {
+            let inline = self.inline;
             *self = start.await.unwrap_or_else(Self::failed);
+            self.inline |= inline;
         }
         let frame = match &mut self.source {
             // What a start returns has started.
@@ -135,6 +162,24 @@ impl Replies {
         }
         Some(frame)
     }
+}
+
+/// A reply with its payload in it; one that is too long for that fails the call.
+async fn inline(frame: Frame) -> Result<Frame, FramedError> {
+    let reply = frame.header::<Reply>()?;
+    match frame.inline(MAX_BODY).await {
+        Err(FramedError::Frame(FrameError::Body { len, limit })) => {
+            let text = format!("the result has {len} bytes; its reader takes {limit}");
+            let error = ErrorInfo::new(ErrorKind::BadRequest, text)
+                .hint("return less, or call it from a program that takes more");
+            Ok(Frame::new(&Reply::Fail { id: reply.id(), error }, Bytes::new())?)
+        }
+        frame => frame,
+    }
+}
+
+fn unfit(error: &FramedError) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::Internal, format!("the result can't be passed on: {error}"))
 }
 
 /// A failure with the exception behind it, if there is one.

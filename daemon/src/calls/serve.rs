@@ -52,7 +52,7 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
         Ok((call, body)) => {
             let beside = call.beside;
             let started = async move { host::call(&inner, peer, call, body).await };
-            peer::pump(Replies::starting(started), stream, beside).await
+            peer::pump(Replies::starting(started).fit(beside), stream).await
         }
         // Arguments may be under way yet: nothing more is read.
         Err(error) => Ok(framed::write(&mut stream.send, &fail_frame(error)?).await?),
@@ -87,5 +87,5 @@ async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), Fra
         peer::check_version(request.version(), &inner)?;
         questions::answer_peer(&inner, peer, request, &out).await
     });
-    peer::pump(replies, stream, false).await
+    peer::pump(replies, stream).await
 }

@@ -108,8 +108,7 @@ impl Drop for Inner {
 
 #[cfg(target_os = "linux")]
 fn is_sealed(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fcntl_get_seals(fd)
-        .is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::SHRINK))
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::SHRINK))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -165,6 +164,12 @@ impl Default for Body {
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self::Inline(bytes)
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Inline(Bytes::from_static(bytes))
     }
 }
 

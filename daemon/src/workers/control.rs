@@ -51,11 +51,7 @@ async fn write_orders(mut lane: Conn, mut orders: mpsc::Receiver<Frame>) {
 
 /// Hands replies to their calls until the lane ends; returns the rule that the worker broke, if it
 /// did. The lane is open until then: a worker that sees it closed ends itself, and says less.
-async fn read_replies(
-    process: &Process,
-    mut lane: Conn,
-    max_body: usize,
-) -> Option<&'static str> {
+async fn read_replies(process: &Process, mut lane: Conn, max_body: usize) -> Option<&'static str> {
     let broken = loop {
         let frame = match lane.read(max_body).await {
             Ok(Some(frame)) => frame,

@@ -365,7 +365,9 @@ fn answers() -> Vec<Sample> {
         rss: 50_000_000,
         workers: 1,
         beside: false,
+        web: None,
     };
+    let web = Some(text("http://127.0.0.1:32300"));
     let peer = api::Peer {
         name: text("gpu"),
         id: cert().body.node.to_string(),
@@ -404,6 +406,7 @@ fn answers() -> Vec<Sample> {
     let python = api::PythonPath { python: text("/usr/bin/python3"), path: vec![text("/sdk")] };
     vec![
         Sample::new("answer", "status_beside", api::Status { beside: true, ..status.clone() }),
+        Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
         Sample::new("answer", "paths", paths),

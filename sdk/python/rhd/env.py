@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -79,6 +82,28 @@ class Env:
         from . import shell
 
         return self.add(shell.lines(reqs), self._node)
+
+    def replica(self, number: int) -> Env:
+        """An env like this one with a worker, and so a home for modules, of its own."""
+        return self._like(f"replica-{number}", 1)
+
+    def replicas(self, count: int) -> Env:
+        """An env like this one with this many workers."""
+        if count < 1:
+            raise ValueError("replicas are counted from 1")
+        return self._like(f"workers-{count}", count)
+
+    def _like(self, what: str, workers: int) -> Env:
+        other = copy.copy(self)
+        # Named after what it is made of, so that whoever asks for it again finds it.
+        own = self.name or (base64.b32encode(self._hash())[:8].decode().lower())
+        other.name = f"{own[: 99 - len(what)]}.{what}"
+        other.workers = workers
+        other.reqs = list(self.reqs)
+        return other
+
+    def _hash(self) -> bytes:
+        return hashlib.sha256(repr(sorted(self.wire().items())).encode()).digest()
 
     def add(self, reqs: Iterable[str], node: str | None) -> Env:
         """Builds it on a node with further packages."""
