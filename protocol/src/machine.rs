@@ -4,5 +4,6 @@
 pub mod backoff;
 pub mod presence;
 pub mod queue;
+pub mod receipt;
 pub mod routing;
 pub mod supervision;
