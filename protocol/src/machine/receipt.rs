@@ -141,11 +141,8 @@ impl Receipts {
             }
             What::Bye => {}
             What::Start { id } => {
-                let receipt = Receipt {
-                    status: RunStatus::Running,
-                    started_ms: record.at_ms,
-                    ended_ms: 0,
-                };
+                let receipt =
+                    Receipt { status: RunStatus::Running, started_ms: record.at_ms, ended_ms: 0 };
                 self.newer.insert(id, receipt);
             }
             What::End { id, status } => {
@@ -190,7 +187,8 @@ impl Receipts {
             records.push(Record { at_ms: from, what: What::Gap { until_ms } });
         }
         // Moved out of both: the older segment's own end must not take a long call with it.
-        let mut running: Vec<_> = oldest.into_iter().filter(|(_, r)| !r.status.is_final()).collect();
+        let mut running: Vec<_> =
+            oldest.into_iter().filter(|(_, r)| !r.status.is_final()).collect();
         running.extend(self.older.extract_if(|_, r| !r.status.is_final()));
         running.sort_unstable_by_key(|(id, receipt)| (receipt.started_ms, *id));
         for (id, receipt) in running {

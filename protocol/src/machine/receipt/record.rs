@@ -135,10 +135,12 @@ mod tests {
             any::<[u8; 16]>().prop_map(|boot| What::Life { boot }),
             Just(What::Bye),
             any::<[u8; 16]>().prop_map(|id| What::Start { id: CallId::from_bytes(id) }),
-            (any::<[u8; 16]>(), prop::sample::select(vec![1, 3, 4, 5, 6])).prop_map(|(id, code)| {
-                let status = status_of(code).unwrap();
-                What::End { id: CallId::from_bytes(id), status }
-            }),
+            (any::<[u8; 16]>(), prop::sample::select(vec![1, 3, 4, 5, 6])).prop_map(
+                |(id, code)| {
+                    let status = status_of(code).unwrap();
+                    What::End { id: CallId::from_bytes(id), status }
+                }
+            ),
             any::<u64>().prop_map(|until_ms| What::Gap { until_ms }),
         ];
         (any::<u64>(), what).prop_map(|(at_ms, what)| Record { at_ms, what })
