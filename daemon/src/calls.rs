@@ -8,6 +8,7 @@
 //! A call is started at most once: nothing in this room sends one a second time.
 
 mod asking;
+mod capacity;
 mod deploy;
 mod host;
 mod install;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::{Call, Verb},
+    compute::Offer,
     error::ErrorInfo,
     id::{Hash, NodeId},
     service::{ServiceAd, ServiceKind},
@@ -72,6 +74,7 @@ struct Inner {
     runs: Runs,
     installs: install::Locks,
     intake: intake::Intake,
+    capacity: capacity::Capacity,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -79,10 +82,28 @@ struct Inner {
 
 impl Calls {
     /// Puts the room together; [`serve`](Self::serve) opens it to peers.
-    pub fn new(rooms: Rooms, closing: CancellationToken, tasks: TaskTracker) -> Self {
+    pub fn new(
+        rooms: Rooms,
+        machine: Offer,
+        closing: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         let Rooms { naming, workers, mesh, blobs, runs } = rooms;
         let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
-        let inner = Inner { naming, workers, mesh, blobs, runs, installs, intake, closing, tasks };
+        let capacity = capacity::Capacity::new(machine);
+        let inner = Inner {
+            naming,
+            workers,
+            mesh,
+            blobs,
+            runs,
+            installs,
+            intake,
+            capacity,
+            closing,
+            tasks,
+        };
+        capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
     }
 
@@ -120,6 +141,11 @@ impl Calls {
     pub fn ask_runs(&self, request: Request) -> Replies {
         let inner = self.inner.clone();
         Replies::starting(async move { asking::ask(&inner, request).await })
+    }
+
+    /// What this node has to give, and what of it is free.
+    pub fn offer(&self) -> Offer {
+        self.inner.capacity.now(&self.inner)
     }
 
     /// Calls that run or wait here.

@@ -13,7 +13,7 @@ use rhd_protocol::{
 use tokio::sync::oneshot;
 
 use super::{
-    Inner, Replies,
+    Inner, Replies, capacity,
     replies::{Awaited, Wanted},
 };
 use crate::{
@@ -122,6 +122,7 @@ async fn execute(
     };
     if drop_it {
         let _ = inner.naming.registry().remove(&name);
+        capacity::announce(inner);
     }
     let stream = stream.inspect_err(|error| awaited.0.refused(error))?;
     let incarnation = stream.incarnation;
@@ -194,6 +195,7 @@ fn forget_lost(inner: &Inner) {
     let gone = inner.naming.registry().forget_lost(|env, i| inner.workers.holds(env, i));
     if !gone.is_empty() {
         tracing::info!(count = gone.len(), "instances ended with their worker");
+        capacity::announce(inner);
     }
 }
 
