@@ -89,9 +89,36 @@ impl Frame {
         frame::decode(&self.head[PREFIX..])
     }
 
-    /// Bytes on the wire.
+    /// Cuts a frame that is whole, and nothing else, into its parts.
+    pub fn from_bytes(mut bytes: Bytes) -> Result<Self, FrameError> {
+        let Some(prefix) = bytes.first_chunk::<PREFIX>() else {
+            return Err(FrameError::Header(bytes.len()));
+        };
+        let lengths = Prefix::parse(*prefix, frame::MAX_BODY)?;
+        if bytes.len() != PREFIX + lengths.header + lengths.body {
+            return Err(FrameError::Body { len: lengths.body, limit: bytes.len() });
+        }
+        let head = bytes.split_to(PREFIX + lengths.header);
+        Ok(Self { head, body: bytes, payload: None })
+    }
+
+    /// What goes onto the wire: prefix and header, then the body.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.head, &self.body]
+    }
+
+    /// The same frame in memory of its own, rather than in what it was read into.
+    pub fn copied(&self) -> Self {
+        let mut bytes = Bytes::from(self.parts().concat());
+        let head = bytes.split_to(self.head.len());
+        Self { head, body: bytes, payload: self.payload.clone() }
+    }
+
+    /// Bytes of it, with its payload.
     pub fn len(&self) -> usize {
-        self.head.len() + self.body.len()
+        let payload = self.payload.as_ref().map_or(0, Payload::len);
+        let payload = usize::try_from(payload).unwrap_or(usize::MAX);
+        (self.head.len() + self.body.len()).saturating_add(payload)
     }
 
     /// Whether there is nothing in it (never: a header is at least one byte).
