@@ -12,8 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhd_protocol::{id::NodeId, membership::Cert, wire::Open};
-use tokio::sync::{mpsc, watch};
+use rhd_protocol::{
+    id::NodeId,
+    membership::Cert,
+    wire::{self, Open},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -69,6 +76,10 @@ impl Link {
         stream.set_priority(priority);
         let open = Open { proto: proto.into(), cert: None };
         stream.send.start_with(&open).map_err(std::io::Error::other)?;
+        // A call is written at once, and takes it along.
+        if proto != wire::CALL {
+            stream.send.flush().await?;
+        }
         Ok(stream)
     }
 }
