@@ -18,6 +18,7 @@ mod questions;
 mod remote;
 mod replies;
 mod serve;
+mod watched;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ use crate::{
     blobs::Blobs,
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
+    telemetry::{Stage, Telemetry},
     workers::Workers,
 };
 
@@ -60,6 +62,7 @@ struct Inner {
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
+    telemetry: Telemetry,
 }
 
 impl Calls {
@@ -88,12 +91,14 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+    pub fn call(&self, mut call: Call, body: Bytes) -> Replies {
         let inner = self.inner.clone();
+        let watch = inner.telemetry.watch(Stage::Call, &mut call);
         Replies::starting(async move {
             let id = call.id;
             inner.route(call, body).await.map_err(|error| error.call(id))
         })
+        .watched(watch)
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.

@@ -14,5 +14,6 @@ pub mod mesh;
 pub mod naming;
 pub mod node;
 pub mod settings;
+pub mod telemetry;
 pub mod web;
 pub mod workers;

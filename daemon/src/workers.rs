@@ -37,7 +37,7 @@ mod stream;
 mod tests;
 
 pub use config::Config;
-pub use handle::{StartError, Workers, WorkersTasks};
+pub use handle::{Counts, StartError, Workers, WorkersTasks};
 pub use stream::CallStream;
 
 /// Code that a call needs, loaded into a process before the first call of its version there.

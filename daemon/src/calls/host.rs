@@ -12,7 +12,7 @@ use rhd_protocol::{
 };
 
 use super::{Inner, Replies, capacity};
-use crate::{naming::Hosted, workers::Invocation};
+use crate::{naming::Hosted, telemetry::Stage, workers::Invocation};
 
 /// A call under way on this node.
 pub(super) async fn call(
@@ -37,6 +37,7 @@ async fn start(
     call.load = None;
     // A caller is a node: one node can't crowd out another by opening more connections.
     call.caller = inner.name_of(from);
+    let mut watch = inner.telemetry.watch(Stage::Execute, &mut call);
     let on_loop = flavor(&hosted.service, &call).is_async();
     let (new, drop_it) = (call.verb == Verb::New, call.verb == Verb::Drop);
     let name = call.service.clone();
@@ -54,9 +55,9 @@ async fn start(
         let _ = inner.naming.registry().remove(&name);
         capacity::announce(inner);
     }
-    let stream = stream?;
+    let stream = stream.inspect_err(|error| watch.end(Some(error.kind)))?;
     let incarnation = stream.incarnation;
-    let replies = Replies::local(stream, hosted.clone());
+    let replies = Replies::local(stream, hosted.clone()).watched(watch);
     Ok(match instance.filter(|_| new) {
         // Hosted before its builder hears of it, so that the builder's next call finds it.
         Some(instance) => {

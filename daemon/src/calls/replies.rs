@@ -11,13 +11,14 @@ use rhd_protocol::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Outbox, remote::RemoteCall};
-use crate::{framed::Frame, naming::Hosted, workers::CallStream};
+use super::{Outbox, remote::RemoteCall, watched::Watched};
+use crate::{framed::Frame, naming::Hosted, telemetry::Watch, workers::CallStream};
 
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
     source: Source,
     on_final: Option<OnFinal>,
+    watched: Watched,
 }
 
 /// Sees a successful result before the caller does; an error takes the result's place.
@@ -51,11 +52,11 @@ impl Drop for AbortOnDrop {
 
 impl Replies {
     pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
-        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
+        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None, watched: Watched::default() }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
-        Self { source: Source::Remote(Box::new(call)), on_final: None }
+        Self { source: Source::Remote(Box::new(call)), on_final: None, watched: Watched::default() }
     }
 
     /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
@@ -63,7 +64,7 @@ impl Replies {
     pub(super) fn starting(
         start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
     ) -> Self {
-        Self { source: Source::Starting(Box::pin(start)), on_final: None }
+        Self { source: Source::Starting(Box::pin(start)), on_final: None, watched: Watched::default() }
     }
 
     /// One final reply: an error.
@@ -90,7 +91,19 @@ impl Replies {
         Self {
             source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
             on_final: None,
+            watched: Watched::default(),
         }
+    }
+
+    /// Has `watch` see how it ends.
+    pub(super) fn watched(mut self, watch: Watch) -> Self {
+        self.watched.add(watch);
+        self
+    }
+
+    /// The span of the call on this node, as `traceparent`; none when nothing is traced.
+    pub fn traceparent(&self) -> Option<String> {
+        self.watched.traceparent()
     }
 
     /// Runs `then` when the result is there, before it is passed on.
@@ -104,8 +117,17 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        let frame = self.following().await?;
+        self.watched.see(&frame);
+        Some(frame)
+    }
+
+    async fn following(&mut self) -> Option<Frame> {
         if let Source::Starting(start) = &mut self.source {
-            *self = start.await.unwrap_or_else(Self::failed);
+            let started = start.await.unwrap_or_else(Self::failed);
+            let watched = std::mem::take(&mut self.watched);
+            *self = started;
+            self.watched.extend(watched);
         }
         let frame = match &mut self.source {
             // What a start returns has started.

@@ -17,6 +17,7 @@ use crate::{
     framed::{self, FramedError, Head},
     mesh::Stream,
     naming::is_public,
+    telemetry::Stage,
 };
 
 pub(super) fn start(calls: &Calls) {
@@ -50,9 +51,10 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     let Some(head) = peer::first_head(&mut stream, MAX_BODY).await? else { return Ok(()) };
     let peer = stream.peer;
     match arguments(&inner, &head, &mut stream).await {
-        Ok((call, body)) => {
+        Ok((mut call, body)) => {
+            let watch = inner.telemetry.watch(Stage::Serve, &mut call);
             let started = async move { host::call(&inner, peer, call, body).await };
-            peer::pump(Replies::starting(started), stream).await
+            peer::pump(Replies::starting(started).watched(watch), stream).await
         }
         // Arguments may be under way yet: nothing more is read.
         Err(error) => Ok(framed::write(&mut stream.send, &fail_frame(error)?).await?),
