@@ -19,10 +19,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
-    calls::Calls,
+    calls::{Calls, Rooms},
     mesh::{Mesh, MeshTasks},
     naming::Naming,
-    settings, web,
+    runs::Runs,
+    settings,
+    telemetry::Telemetry,
+    web,
     workers::{Workers, WorkersTasks},
 };
 
@@ -85,19 +88,25 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let (workers, worker_tasks) = Workers::start(&home, &mesh.name(), settings.workers)
         .await
         .map_err(failed("start the workers' room"))?;
+    let telemetry = Telemetry::start(&mesh.name());
     let blobs = Blobs::open(&home, settings.blobs).map_err(failed("open the blobs"))?;
     let naming = Naming::open(&home, mesh.clone(), &user).map_err(failed("open the registry"))?;
     let closing = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let calls = Calls::new(
-        naming.clone(),
-        workers.clone(),
-        mesh.clone(),
-        blobs.clone(),
-        machine::offer(&settings.node.resources, &settings.node.labels),
-        closing.clone(),
-        tasks.clone(),
-    );
+    let named = mesh.clone();
+    let runs = Runs::open(&home, mesh.me(), move || named.name(), settings.runs, closing.clone())
+        .map_err(failed("open the runs"))?;
+    runs.tend();
+    let rooms = Rooms {
+        naming: naming.clone(),
+        workers: workers.clone(),
+        mesh: mesh.clone(),
+        blobs: blobs.clone(),
+        runs: runs.clone(),
+        telemetry: telemetry.clone(),
+    };
+    let machine = machine::offer(&settings.node.resources, &settings.node.labels);
+    let calls = Calls::new(rooms, machine, closing.clone(), tasks.clone());
     calls.serve();
     announce(&mesh, &naming, &workers);
     prune(&naming, &blobs);
@@ -106,6 +115,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let rooms = web::Rooms {
         calls: calls.clone(),
         naming: naming.clone(),
+        mesh: mesh.clone(),
+        workers: workers.clone(),
+        telemetry: telemetry.clone(),
+        started,
         requests: requests.clone(),
         closing: closing.clone(),
         closed: closed.clone(),
@@ -132,6 +145,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let node = Draining { closing, closed, tasks, requests, worker_tasks, mesh_tasks };
     let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
+    runs.close().await;
+    telemetry.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");
     Ok(aborted)

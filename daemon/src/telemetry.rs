@@ -10,6 +10,7 @@
 mod counters;
 mod export;
 mod histogram;
+pub mod process;
 mod span;
 
 use std::{sync::Arc, time::Instant};

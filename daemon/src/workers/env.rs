@@ -227,7 +227,6 @@ impl Env {
         self.demand();
     }
 
-    /// Whether the instances of this process can still be called.
     /// Calls that wait for a lane.
     pub(super) fn waiting(&self) -> usize {
         lock(&self.state).queue.len()

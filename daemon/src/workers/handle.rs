@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -110,6 +113,8 @@ impl Workers {
         });
         let registry = Arc::new(Registry::default());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Higher than any of a daemon before: what lived there is gone.
+        let first_incarnation = since.as_micros() as u64;
         let shared = Arc::new(Shared {
             home: home.to_owned(),
             node: node_name.to_owned(),
@@ -119,7 +124,6 @@ impl Workers {
             registry: registry.clone(),
             load: watch::Sender::new(0),
             lost: watch::Sender::new(0),
-            // Higher than any of a daemon before: what lived there is gone.
             incarnations: AtomicU64::new(first_incarnation),
             first_incarnation,
             started: Instant::now(),
