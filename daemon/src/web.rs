@@ -212,6 +212,18 @@ impl Web {
         Ok(described.service.interface.members.get(method).copied().filter(|_| of_object))
     }
 
+    /// Whether a service, or a method of it, is a generator.
+    async fn yields(&self, asked: (String, Option<String>, Option<String>)) -> bool {
+        let (service, method, node) = asked;
+        let Ok(described) = self.describe(&service, node).await else { return false };
+        let interface = &described.service.interface;
+        let flavor = match method {
+            Some(method) => interface.members.get(&method).copied().unwrap_or_default(),
+            None => interface.flavor,
+        };
+        matches!(flavor, Flavor::Generator | Flavor::AsyncGenerator)
+    }
+
     /// All that is known of a service, from its host.
     async fn describe(&self, name: &str, node: Option<String>) -> Result<Described, Failure> {
         let question = Question::Describe { v: rhd_protocol::VERSION, name: name.into(), node };

@@ -126,6 +126,8 @@ def test_methods_and_attributes_of_an_object(where: str, post: Any, get: Any) ->
         assert get(path + "/total").json == 6, "a property is read"
         assert post(tally.name + "/later", {"x": {"a": None}}).json == {"a": None}
         assert post(path + "/upto", [3]).json == [0, 1, 2], "items become a list"
+        assert post(path + "/upto", [0]).json == [], "also none"
+        assert post(path + "/later", [None]).json is None
         answer = post(path + "/nope")
         assert (answer.status, answer.json["kind"]) == (404, "not_found")
         rh.daemon.daemon().request("remove", name=tally.name)

@@ -185,8 +185,9 @@ fn look_at_port(status: &Status) -> Finding {
 /// Whether somebody answers HTTP where the daemon says that it does.
 async fn look_at_web(status: &Status) -> Finding {
     let Some(url) = &status.web else {
-        return Finding::new("http", Verdict::Warn, "not answered")
-            .hint("web.enabled=false, or all ports from web.port on are taken: the log says which");
+        return Finding::new("http", Verdict::Warn, "not answered").hint(
+            "web.enabled=false, or all ports from web.port on are taken: the log says which",
+        );
     };
     let address = url.trim_start_matches("http://");
     match time::timeout(LOOK, TcpStream::connect(address)).await {

@@ -3,7 +3,14 @@
 //! Spans wait in a bounded queue and are sent by a thread of their own: one that can't be sent, or
 //! that finds the queue full, is dropped, and no call waits for any of this.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
@@ -61,7 +68,11 @@ pub(super) fn provider() -> Option<SdkTracerProvider> {
 
 /// A blocking client: the exporter has a thread of its own.
 #[derive(Debug)]
-struct Client(Agent);
+struct Client {
+    agent: Agent,
+    /// Whether the last request failed: said once, not every few seconds.
+    failing: AtomicBool,
+}
 
 impl Client {
     fn new(timeout: Duration) -> Self {
@@ -76,15 +87,32 @@ impl Client {
             .http_status_as_error(false)
             .max_redirects(0)
             .build();
-        Self(config.into())
+        Self { agent: config.into(), failing: AtomicBool::new(false) }
     }
 }
 
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = self.send(request);
+        let failed = match &answer {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(answer.status().to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        match (self.failing.swap(failed.is_some(), Ordering::Relaxed), failed) {
+            (false, Some(error)) => tracing::warn!(error, "traces can't be sent, and are dropped"),
+            (true, None) => tracing::info!("traces are sent again"),
+            _ => {}
+        }
+        answer.map_err(Into::into)
+    }
+}
+
+impl Client {
+    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
         let (parts, body) = request.into_parts();
-        let answer = self.0.run(Request::from_parts(parts, &body[..]))?;
+        let answer = self.agent.run(Request::from_parts(parts, &body[..]))?;
         let (parts, body) = answer.into_parts();
         let body = body.into_with_config().limit(MAX_ANSWER).read_to_vec()?;
         Ok(Response::from_parts(parts, Bytes::from(body)))

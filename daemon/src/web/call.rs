@@ -93,7 +93,7 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
             return Err(Failure::bad("arguments of a POST go into its body")
                 .hint("send them as JSON, or use GET"));
         }
-        Some(from) => arguments::of_body(&held.0.bytes, from, wishes.codec)?,
+        Some(from) => arguments::of_body(&held.0.bytes, from, wishes.codec).await?,
         None => {
             let bare = wishes.query.is_empty();
             if let Some(method) = method.as_deref().filter(|_| bare)
@@ -107,6 +107,7 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
     call.method = method;
     call.parts = vec![arguments.len() as u64];
     let trace = call.trace.clone();
+    let asked = (call.service.clone(), call.method.clone(), call.node.clone());
     let keep = (held, slot, web.inner.requests.token());
     let replies = web.inner.calls.call(call, Bytes::from(arguments));
     let trace = replies.traceparent().or(trace);
@@ -115,7 +116,12 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
     } else {
         let answer = answer::whole(replies, wishes.codec, web.inner.config.max_body).await;
         drop(keep);
-        answer.unwrap_or_else(|failure| failure.of_call(id).into_response())
+        match answer {
+            // A generator that yields nothing looks like a function that returns nothing.
+            Ok(None) => answer::nothing(wishes.codec, web.yields(asked).await),
+            Ok(Some(answer)) => answer,
+            Err(failure) => failure.of_call(id).into_response(),
+        }
     };
     Ok(traced(answer, trace))
 }
