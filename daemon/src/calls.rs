@@ -13,6 +13,7 @@ mod install;
 mod intake;
 mod outbox;
 mod peer;
+mod program;
 mod questions;
 mod remote;
 mod replies;

@@ -29,6 +29,7 @@ mod mailbox;
 mod output;
 mod pings;
 mod process;
+mod program;
 mod python;
 mod specs;
 mod stream;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use config::Config;
 pub use handle::{StartError, Workers, WorkersTasks};
+pub use program::targets;
 pub use stream::CallStream;
 
 /// Code that a call needs, loaded into a process before the first call of its version there.

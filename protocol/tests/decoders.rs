@@ -159,6 +159,7 @@ fn envs() -> impl Strategy<Value = EnvSpec> {
             setup_cmds,
             env_vars,
             workers,
+            binary: None,
         })
 }
 

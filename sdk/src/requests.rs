@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use rhd_protocol::{
     VERSION,
-    api::{Described, EnvInfo, Invited, Listed, Peer, PythonPath, Request, Status},
+    api::{
+        DeployRequest, Deployed, Described, EnvInfo, Invited, Listed, Peer, PythonPath, Request,
+        Status,
+    },
     call::Reply,
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame,
     membership::Role,
+    run::RunInfo,
 };
 use serde::de::DeserializeOwned;
 
@@ -85,6 +89,29 @@ impl Client {
         self.ask(&Request::EnvRemove { v: VERSION, node, key }, |_| ()).await
     }
 
+    /// Puts something on a node; `progress` takes each line of what is being done, `entry` is what
+    /// travels by value.
+    pub async fn deploy(
+        &self,
+        deploy: DeployRequest,
+        entry: &[u8],
+        progress: impl FnMut(&str),
+    ) -> Result<Deployed, ErrorInfo> {
+        self.send(&Request::Deploy { deploy }, entry, progress).await
+    }
+
+    /// The runs that nodes have records of, newest first: of `node`, or of all; those of one name, or
+    /// all; at most `limit`, or as many as an answer holds for 0.
+    pub async fn runs(
+        &self,
+        node: Option<&str>,
+        name: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RunInfo>, ErrorInfo> {
+        let (node, name) = (node.map(str::to_owned), name.map(str::to_owned));
+        self.ask(&Request::Runs { v: VERSION, node, name, limit }, |_| ()).await
+    }
+
     /// What a Python needs to import the daemon's own SDK.
     pub async fn python(&self) -> Result<PythonPath, ErrorInfo> {
         self.quick(&Request::Python { v: VERSION }).await
@@ -105,12 +132,21 @@ impl Client {
         })
     }
 
-    async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
+        progress: impl FnMut(&str),
+    ) -> Result<T, ErrorInfo> {
+        self.send(request, &[], progress).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        body: &[u8],
         mut progress: impl FnMut(&str),
     ) -> Result<T, ErrorInfo> {
-        let mut replies = self.request(request, &[]).await?;
+        let mut replies = self.request(request, body).await?;
         while let Some((reply, body)) = replies.next().await? {
             match reply {
                 Reply::Done { .. } => return frame::decode(&body).map_err(not_understood),

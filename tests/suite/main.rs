@@ -10,5 +10,6 @@ mod layers;
 mod lifecycle;
 mod netns;
 mod realm;
+mod rust;
 mod socket;
 mod wire;

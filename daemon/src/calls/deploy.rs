@@ -16,7 +16,7 @@ use rhd_protocol::{
 use super::{
     Inner, Outbox,
     install::{self, Arrived, MAX_ENTRY},
-    remote,
+    program, remote,
     replies::Failed,
 };
 use crate::{
@@ -59,8 +59,14 @@ pub(super) async fn run(
         roots.push(snapshot.offer());
         snapshots.push(snapshot);
     }
+    let mut env = request.env;
+    if let Some(path) = request.binary {
+        let snapshot = program::attach(inner, path, &mut env).await?;
+        roots = vec![snapshot.offer()];
+        snapshots = vec![snapshot];
+    }
     let generation = inner.naming.next_generation(&name);
-    let deployment = Deployment { name, env: request.env, roots, entry: request.entry, generation };
+    let deployment = Deployment { name, env, roots, entry: request.entry, generation };
     match route {
         Route::Here => {
             let lease = inner.blobs.lease().await;

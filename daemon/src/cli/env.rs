@@ -97,6 +97,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
                 setup_cmds: build.setup,
                 env_vars: build.vars.into_iter().collect::<BTreeMap<_, _>>(),
                 workers: build.workers,
+                binary: None,
             };
             let env =
                 client.env_build(spec, build.node.as_deref(), |line| ui.progress(line)).await?;
