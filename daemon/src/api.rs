@@ -43,6 +43,8 @@ pub struct Api {
     pub workers: Workers,
     /// The node's home, as the user gave it.
     pub home: String,
+    /// The URL of its HTTP endpoint, where it has one.
+    pub web: Option<String>,
     /// When the node started.
     pub started: Instant,
     /// Set to end the node.
@@ -144,6 +146,7 @@ impl Api {
             peers: self.mesh.peers().borrow().iter().filter(linked).count() as u32,
             calls: self.calls.load(),
             rss: resident(),
+            web: self.web.clone(),
             workers: self.workers.envs().iter().filter(|e| e.running).count() as u32,
         }
     }
@@ -159,6 +162,7 @@ impl Api {
             version: env!("CARGO_PKG_VERSION").into(),
             load: self.calls.load(),
             services: self.naming.registry().ads().len() as u32,
+            offer: self.calls.offer(),
         };
         let mut peers = vec![me];
         peers.extend(self.mesh.peers().borrow().iter().map(|p| Peer {
@@ -175,6 +179,7 @@ impl Api {
             version: p.record.as_ref().map(|r| r.version.clone()).unwrap_or_default(),
             load: p.record.as_ref().map_or(0, |r| r.load),
             services: p.record.as_ref().map_or(0, |r| r.services.len() as u32),
+            offer: p.record.as_ref().map(|r| r.offer.clone()).unwrap_or_default(),
         }));
         peers[1..].sort_by(|a, b| a.name.cmp(&b.name));
         peers

@@ -7,6 +7,7 @@
 //!
 //! A call is started at most once: nothing in this room sends one a second time.
 
+mod capacity;
 mod deploy;
 mod host;
 mod install;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::{Call, Verb},
+    compute::Offer,
     error::ErrorInfo,
     id::{Hash, NodeId},
     service::{ServiceAd, ServiceKind},
@@ -55,6 +57,7 @@ struct Inner {
     blobs: Blobs,
     installs: install::Locks,
     intake: intake::Intake,
+    capacity: capacity::Capacity,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -67,11 +70,15 @@ impl Calls {
         workers: Workers,
         mesh: Mesh,
         blobs: Blobs,
+        machine: Offer,
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
         let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
-        let inner = Inner { naming, workers, mesh, blobs, installs, intake, closing, tasks };
+        let capacity = capacity::Capacity::new(machine);
+        let inner =
+            Inner { naming, workers, mesh, blobs, installs, intake, capacity, closing, tasks };
+        capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
     }
 
@@ -103,6 +110,11 @@ impl Calls {
     pub fn ask(&self, request: Request) -> Replies {
         let inner = self.inner.clone();
         Replies::from_task(move |out| async move { questions::ask(&inner, request, &out).await })
+    }
+
+    /// What this node has to give, and what of it is free.
+    pub fn offer(&self) -> Offer {
+        self.inner.capacity.now(&self.inner)
     }
 
     /// Calls that run or wait here.

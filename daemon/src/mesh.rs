@@ -21,6 +21,7 @@ use std::{
 };
 
 use rhd_protocol::{
+    compute::Offer,
     id::NodeId,
     membership::{Membership, Role},
     service::ServiceAd,
@@ -58,6 +59,7 @@ use endpoint::Endpoint;
 use identity::Identity;
 use join::Invites;
 use link::{LinkEvent, Links};
+use presence::Announced;
 use roster::{Msg, Parts, Roster};
 use swarm::Relays;
 use tls::{Credentials, Tls};
@@ -91,7 +93,7 @@ struct Inner {
     relays: Relays,
     /// Held while this node joins: one join at a time.
     joining: tokio::sync::Mutex<()>,
-    announced: watch::Sender<(Vec<ServiceAd>, u32)>,
+    announced: watch::Sender<Announced>,
 }
 
 /// What runs for the mesh.
@@ -242,9 +244,18 @@ impl Mesh {
     /// Tells the realm what this node hosts and how many calls run or wait here.
     pub fn announce(&self, services: Vec<ServiceAd>, load: u32) {
         self.inner.announced.send_if_modified(|announced| {
-            let now = (services, load);
+            let now = Announced { services, load, offer: announced.offer.clone() };
             let changed = *announced != now;
             *announced = now;
+            changed
+        });
+    }
+
+    /// Tells the realm what this node has to give.
+    pub fn offer(&self, offer: Offer) {
+        self.inner.announced.send_if_modified(|announced| {
+            let changed = announced.offer != offer;
+            announced.offer = offer;
             changed
         });
     }
@@ -259,10 +270,10 @@ impl Mesh {
         self.peers().borrow().iter().find(|peer| peer.node == node).map(|peer| peer.role)
     }
 
-    async fn announce_changes(self, mut announced: watch::Receiver<(Vec<ServiceAd>, u32)>) {
+    async fn announce_changes(self, mut announced: watch::Receiver<Announced>) {
         while announced.changed().await.is_ok() {
-            let (services, load) = announced.borrow_and_update().clone();
-            self.inner.roster.tell(Msg::Announce { services, load }).await;
+            let now = announced.borrow_and_update().clone();
+            self.inner.roster.tell(Msg::Announce(now)).await;
         }
     }
 }

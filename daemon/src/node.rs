@@ -2,8 +2,10 @@
 
 pub mod lock;
 pub mod logging;
+mod machine;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -20,12 +22,15 @@ use crate::{
     calls::Calls,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
-    settings,
+    settings, web,
     workers::{Workers, WorkersTasks},
 };
 
 /// How often code that nothing needs is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// How long the last replies of calls that were ended may take to reach their callers.
+const LAST_REPLIES: Duration = Duration::from_secs(1);
 
 /// The node's own settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,11 +42,16 @@ pub struct Config {
     pub user: Option<String>,
     /// Seconds that running calls get to end when the node stops.
     pub grace: u64,
+    /// How much there is of what envs may need, in place of what the system says: `{gpus = 2}`.
+    pub resources: BTreeMap<String, f64>,
+    /// What the node is like, for envs that ask: `{zone = "eu"}`.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: None, user: None, grace: 10 }
+        let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
+        Self { name: None, user: None, grace: 10, resources, labels }
     }
 }
 
@@ -67,8 +77,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let _log = logging::start(&home, &settings.log).map_err(failed("open the log"))?;
     let name = settings.node.name.clone().unwrap_or_else(host_name);
     let user = settings.node.user.clone().unwrap_or_else(user_name);
-    let stop = CancellationToken::new();
-    watch_signals(&stop).map_err(failed("watch for signals"))?;
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    watch_signals(&stop, &hurry).map_err(failed("watch for signals"))?;
 
     let (mesh, mesh_tasks) =
         Mesh::start(&home, &name, settings.mesh).await.map_err(failed("start the mesh"))?;
@@ -84,6 +94,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         workers.clone(),
         mesh.clone(),
         blobs.clone(),
+        machine::offer(&settings.node.resources, &settings.node.labels),
         closing.clone(),
         tasks.clone(),
     );
@@ -91,30 +102,58 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     announce(&mesh, &naming, &workers);
     prune(&naming, &blobs);
     let requests = TaskTracker::new();
+    let closed = CancellationToken::new();
+    let rooms = web::Rooms {
+        calls: calls.clone(),
+        naming: naming.clone(),
+        requests: requests.clone(),
+        closing: closing.clone(),
+        closed: closed.clone(),
+    };
+    let web = start_web(&home, settings.web, rooms).await?;
     let api = Arc::new(Api {
         calls,
         mesh: mesh.clone(),
         naming,
         workers,
         home: home.to_string_lossy().into_owned(),
+        web,
         started,
         stop: stop.clone(),
         requests: requests.clone(),
     });
     let socket = socket_path(&home);
     let listener = Listener::bind(&socket).map_err(failed("open the socket"))?;
-    let closed = CancellationToken::new();
     let serving = tokio::spawn(api.serve(listener, closed.clone()));
     tracing::info!(name = mesh.name(), id = %mesh.me(), ms = started.elapsed().as_millis() as u64, "ready");
     ready(&socket);
 
     stop.cancelled().await;
     let node = Draining { closing, closed, tasks, requests, worker_tasks, mesh_tasks };
-    let aborted = node.drain(Duration::from_secs(settings.node.grace)).await;
+    let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");
     Ok(aborted)
+}
+
+/// Answers HTTP, if it shall be; at which URL. A node whose ports are all taken does without.
+async fn start_web(
+    home: &Path,
+    config: web::Config,
+    rooms: web::Rooms,
+) -> Result<Option<String>, ErrorInfo> {
+    if !config.enabled {
+        return Ok(None);
+    }
+    match web::start(home, config, rooms).await {
+        Ok(addresses) => Ok(web::url(&addresses)),
+        Err(web::WebError::Listen(error @ web::ListenError::Ports { .. })) => {
+            tracing::warn!(%error, "HTTP is not answered");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is left to end, in the order in which it ends.
@@ -129,8 +168,9 @@ struct Draining {
 }
 
 impl Draining {
-    /// Takes nothing new, waits for what runs, then ends it; returns what had to be aborted.
-    async fn drain(self, grace: Duration) -> Vec<String> {
+    /// Takes nothing new, waits for what runs unless there is a `hurry`, then ends it; returns what
+    /// had to be aborted.
+    async fn drain(self, grace: Duration, hurry: CancellationToken) -> Vec<String> {
         tracing::info!(grace = grace.as_secs(), "draining");
         self.closing.cancel();
         self.tasks.close();
@@ -141,10 +181,18 @@ impl Draining {
             self.requests.wait().await;
         };
         let (mut aborted, waited) = tokio::join!(
-            self.worker_tasks.shutdown(grace),
-            tokio::time::timeout(grace + Duration::from_secs(1), quiet)
+            self.worker_tasks.shutdown(grace, &hurry),
+            tokio::time::timeout(grace + LAST_REPLIES, async {
+                tokio::select! {
+                    () = quiet => true,
+                    () = async {
+                        hurry.cancelled().await;
+                        tokio::time::sleep(LAST_REPLIES).await;
+                    } => false,
+                }
+            })
         );
-        if waited.is_err() {
+        if !matches!(waited, Ok(true)) {
             let count = self.tasks.len() + self.requests.len();
             if aborted.is_empty() {
                 aborted.push(format!("{count} requests that wait for other nodes"));
@@ -210,12 +258,17 @@ fn prepare_home(home: &Path) -> Result<PathBuf, ErrorInfo> {
     })
 }
 
-fn watch_signals(stop: &CancellationToken) -> std::io::Result<()> {
+/// The first signal asks the node to stop, a second one to stop waiting for what runs.
+fn watch_signals(stop: &CancellationToken, hurry: &CancellationToken) -> std::io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, stop) = (signal(kind)?, stop.clone());
+        let (mut signals, stop, hurry) = (signal(kind)?, stop.clone(), hurry.clone());
         tokio::spawn(async move {
-            signals.recv().await;
-            stop.cancel();
+            while signals.recv().await.is_some() {
+                if stop.is_cancelled() {
+                    hurry.cancel();
+                }
+                stop.cancel();
+            }
         });
     }
     Ok(())

@@ -226,6 +226,9 @@ pub struct DeployRequest {
     /// Name or id of the node; none: this one.
     #[serde(default)]
     pub node: Option<String>,
+    /// Whether the daemon chooses the node by what the env needs; then `node` is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub place: bool,
     /// Its name; a bare one is put into the user's folder.
     pub name: String,
     /// Where it lives.
@@ -299,6 +302,9 @@ pub struct Status {
     pub rss: u64,
     /// Envs with a running worker.
     pub workers: u32,
+    /// URL of its HTTP endpoint, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
 }
 
 /// How a peer is reached.
@@ -336,6 +342,9 @@ pub struct Peer {
     pub load: u32,
     /// Services that it hosts.
     pub services: u32,
+    /// What it has to give.
+    #[serde(default, skip_serializing_if = "crate::compute::Offer::is_empty")]
+    pub offer: crate::compute::Offer,
 }
 
 /// A fresh ticket.

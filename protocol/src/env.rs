@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Hash;
+use crate::{compute::Compute, id::Hash};
 
 /// The longest name of an env, in characters.
 pub const MAX_NAME: usize = 100;
@@ -73,6 +73,9 @@ pub struct EnvSpec {
     /// A program to start in place of an interpreter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<Binary>,
+    /// What it needs of its node; no part of what is built.
+    #[serde(default, skip_serializing_if = "Compute::is_empty")]
+    pub compute: Compute,
 }
 
 impl EnvSpec {
@@ -119,7 +122,7 @@ impl EnvSpec {
 
     /// Holds a spec of somebody else against the limits.
     pub fn check(&self) -> Result<(), EnvSpecError> {
-        if self.name == BASE && !self.runs_like(&Self::base()) {
+        if self.name == BASE && !(self.runs_like(&Self::base()) && self.compute.is_empty()) {
             return Err(EnvSpecError::Base);
         }
         let name = &self.name;
@@ -139,6 +142,7 @@ impl EnvSpec {
             texts.chain(&self.conda_env).chain(self.env_vars.iter().flat_map(|(k, v)| [k, v]));
         if entries.iter().any(|n| *n > MAX_ENTRIES)
             || texts.map(String::len).sum::<usize>() > MAX_TEXT
+            || !self.compute.is_bounded()
         {
             return Err(EnvSpecError::TooLarge);
         }
@@ -164,13 +168,17 @@ impl EnvSpec {
             return self.name.clone();
         }
         let processes = self.processes();
-        if self.is_bare() && self.env_vars.is_empty() && processes == 1 {
+        let bare = self.is_bare() && self.env_vars.is_empty() && processes == 1;
+        if bare && self.compute.is_empty() {
             return BASE.into();
         }
         let vars = crate::frame::to_vec(&self.env_vars).unwrap_or_default();
         let mut seed = [self.build_hash().as_bytes().as_slice(), &vars].concat();
         if processes > 1 {
             seed.extend(processes.to_be_bytes());
+        }
+        if !self.compute.is_empty() {
+            seed.extend(crate::frame::to_vec(&self.compute).unwrap_or_default());
         }
         Hash::of(&seed).short()
     }
@@ -211,6 +219,19 @@ mod tests {
         assert_ne!(workers(2).key(), workers(3).key());
         assert!(!workers(2).runs_like(&EnvSpec::base()));
         assert!(reqs(&["a", "b"]).runs_like(&reqs(&["b ", "a"])));
+    }
+
+    #[test]
+    fn what_needs_other_resources_is_another_env_that_runs_alike() {
+        let gpus = |n| {
+            let compute = Compute { amounts: [("gpus".into(), n)].into(), ..Compute::default() };
+            EnvSpec { compute, ..EnvSpec::default() }
+        };
+        assert_eq!(gpus(0).key(), BASE);
+        assert_ne!(gpus(1000).key(), BASE);
+        assert_ne!(gpus(1000).key(), gpus(2000).key());
+        assert!(gpus(1000).runs_like(&EnvSpec::base()));
+        assert!(EnvSpec { name: BASE.into(), ..gpus(1000) }.check().is_err());
     }
 
     #[test]

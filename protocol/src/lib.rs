@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod call;
+pub mod compute;
 pub mod env;
 pub mod error;
 pub mod frame;

@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{id::NodeId, membership::Cert, service::ServiceAd};
+use crate::{compute::Offer, id::NodeId, membership::Cert, service::ServiceAd};
 
 /// The longest signed record that is read, in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -40,6 +40,9 @@ pub struct Record {
     /// Calls that run or wait there.
     #[serde(default)]
     pub load: u32,
+    /// What it has to give.
+    #[serde(default, skip_serializing_if = "Offer::is_empty")]
+    pub offer: Offer,
 }
 
 impl Record {
@@ -102,7 +105,10 @@ impl Signed {
         }
         let record: Record =
             crate::frame::decode(&self.record).map_err(|_| PresenceError::Garbled)?;
-        if record.services.len() > MAX_SERVICES || record.addrs.len() > MAX_ADDRS {
+        if record.services.len() > MAX_SERVICES
+            || record.addrs.len() > MAX_ADDRS
+            || !record.offer.is_bounded()
+        {
             return Err(PresenceError::TooLarge);
         }
         let key = VerifyingKey::from_bytes(record.node().as_bytes())

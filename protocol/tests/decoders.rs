@@ -152,6 +152,7 @@ fn envs() -> impl Strategy<Value = EnvSpec> {
     let vars = proptest::collection::btree_map(text(), text(), 0..4);
     (text(), option::of(text()), vec(text(), 0..5), vec(text(), 0..3), vars, option::of(1..9u32))
         .prop_map(|(name, python, reqs, setup_cmds, env_vars, workers)| EnvSpec {
+            compute: Default::default(),
             name,
             python: python.clone(),
             conda_env: python,

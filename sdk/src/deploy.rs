@@ -84,6 +84,7 @@ impl<F: Native> Deploy<F> {
             v: VERSION,
             id: CallId::from_bytes(rand::random()),
             node: cluster.name().map(str::to_owned),
+            place: false,
             name: self.name.unwrap_or_else(|| F::NAME.to_owned()),
             env: self.env.spec,
             roots: Vec::new(),

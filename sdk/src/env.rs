@@ -45,6 +45,21 @@ impl Env {
         self
     }
 
+    /// What it needs of its node: `cpus`, `gpus`, `memory` in GiB, or what else the node declares, in
+    /// thousandths.
+    #[must_use]
+    pub fn need(mut self, resource: &str, thousandths: u64) -> Self {
+        self.spec.compute.amounts.insert(resource.to_owned(), thousandths);
+        self
+    }
+
+    /// A label that its node has to have.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.spec.compute.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// A program on this machine other than the one that runs: built for another kind of node, say.
     #[must_use]
     pub fn program(mut self, path: impl AsRef<Path>) -> Self {

@@ -85,6 +85,7 @@ impl Node {
             addrs: Vec::new(),
             services: Vec::new(),
             load: 0,
+            offer: rhd_protocol::compute::Offer::default(),
         };
         let table = Table::new(self.id(), self.cert.body.realm, nodes);
         self.life = Some(Life { table, record, signed: None, seen: BTreeSet::new() });

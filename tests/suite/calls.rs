@@ -135,6 +135,21 @@ fn sigterm_lets_a_running_call_end() {
 }
 
 #[test]
+fn a_second_signal_waits_for_nothing() {
+    let mut node = Node::prepare("hurries").flags(&["--set", "node.grace=3600"]).up();
+    deploy(&node, "here");
+    let folder = tempfile::tempdir().unwrap();
+    let home = node.home().to_str().unwrap().to_owned();
+    let call = call_wait(&home, &folder);
+    node.signal(Signal::TERM);
+    until("it drains", || node.log().contains("draining").then_some(()));
+    node.signal(Signal::INT);
+    assert_eq!(node.gone().code(), Some(0));
+    assert_ne!(call.join().unwrap().code, 0);
+    assert!(node.log().contains("aborted: "), "{}", node.log());
+}
+
+#[test]
 fn sigterm_aborts_what_outlasts_the_grace_period_and_says_so() {
     let mut node = Node::prepare("aborts").flags(&["--set", "node.grace=1"]).up();
     deploy(&node, "here");

@@ -8,13 +8,13 @@ use rhd_protocol::{
     call::Reply,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
-    id::{Hash, NodeId},
+    id::{CallId, Hash, NodeId},
     service::ServiceAd,
     wire::{self, Deploy, Deployment, Want},
 };
 
 use super::{
-    Inner, Outbox,
+    Inner, Outbox, capacity,
     install::{self, Arrived, MAX_ENTRY},
     program, remote,
     replies::Failed,
@@ -44,9 +44,13 @@ pub(super) async fn run(
         .call(id)
         .into());
     }
-    let route = match &request.node {
-        Some(node) => inner.naming.node(node)?,
-        None => Route::Here,
+    let routes = match &request.node {
+        Some(node) => vec![inner.naming.node(node)?],
+        None if request.place && !request.env.compute.is_empty() => {
+            install::check_env(&request.env)?;
+            capacity::place(inner, &request.env)?
+        }
+        None => vec![Route::Here],
     };
     let name = inner.naming.canonical(&request.name)?;
     let mut snapshots = Vec::new();
@@ -67,26 +71,55 @@ pub(super) async fn run(
     }
     let generation = inner.naming.next_generation(&name);
     let deployment = Deployment { name, env, roots, entry: request.entry, generation };
+    let parcel = Parcel { id, deployment, entry, snapshots };
+    let last = routes.len().saturating_sub(1);
+    for (nth, route) in routes.into_iter().enumerate() {
+        match put(inner, route, &parcel, out).await {
+            // Somebody else was faster there: what was chosen by its need goes to the next best.
+            Err(Failed { error, .. }) if error.kind == ErrorKind::QueueFull && nth < last => {
+                out.progress(error.message).await;
+            }
+            done => return done,
+        }
+    }
+    Err(ErrorInfo::new(ErrorKind::Internal, "no node was chosen").call(id).into())
+}
+
+/// What goes to a node.
+struct Parcel {
+    id: CallId,
+    deployment: Deployment,
+    entry: Bytes,
+    snapshots: Vec<Snapshot>,
+}
+
+/// Puts a deployment on one node.
+async fn put(
+    inner: &Arc<Inner>,
+    route: Route,
+    parcel: &Parcel,
+    out: &Outbox,
+) -> Result<Deployed, Failed> {
+    let Parcel { id, deployment, entry, snapshots } = parcel;
     match route {
         Route::Here => {
             let lease = inner.blobs.lease().await;
             let want = inner.blobs.missing(snapshots.iter().map(|s| &s.manifest)).await?;
-            let sent = inner.blobs.import(snapshots, want).await?;
-            let arrived = Arrived { id, deployment, entry, _lease: lease };
+            let sent = inner.blobs.import(snapshots.clone(), want).await?;
+            let (deployment, entry) = (deployment.clone(), entry.clone());
+            let arrived = Arrived { id: *id, deployment, entry, _lease: lease };
             let deployed = install::install(inner, arrived, out).await?;
             Ok(Deployed { files_sent: sent.files, bytes_sent: sent.bytes, ..deployed })
         }
         Route::Peer(peer) => {
-            let open = Deploy::Open { v: rhd_protocol::VERSION, id, parts: vec![] };
-            let deployed = send(inner, peer, open, deployment, entry, &snapshots, out)
-                .await
-                .map_err(|e| e.map(|e| e.call(id)))?;
+            let deployed =
+                send(inner, peer, parcel, out).await.map_err(|e| e.map(|e| e.call(*id)))?;
             let ad = ServiceAd {
                 name: deployed.name.clone(),
                 kind: deployed.kind,
                 env: deployed.env.clone(),
                 version: deployed.version.parse().unwrap_or_else(|_| Hash::of(&[])),
-                generation,
+                generation: deployment.generation,
             };
             inner.naming.note(peer, &deployed.name, Some(ad));
             Ok(deployed)
@@ -97,12 +130,10 @@ pub(super) async fn run(
 async fn send(
     inner: &Inner,
     peer: NodeId,
-    open: Deploy,
-    deployment: Deployment,
-    entry: Bytes,
-    snapshots: &[Snapshot],
+    parcel: &Parcel,
     out: &Outbox,
 ) -> Result<Deployed, Failed> {
+    let Parcel { id, deployment, entry, snapshots } = parcel;
     let node = inner.name_of(peer);
     let lost = |e: &dyn std::fmt::Display| {
         ErrorInfo::new(
@@ -113,13 +144,9 @@ async fn send(
         .on(&node)
     };
     let mut stream = remote::open(inner, peer, wire::DEPLOY, Priority::Sync).await?;
-    let head = frame::to_vec(&deployment).map_err(|e| lost(&e))?;
-    let open = match open {
-        Deploy::Open { v, id, .. } => {
-            Deploy::Open { v, id, parts: vec![head.len() as u64, entry.len() as u64] }
-        }
-        file => file,
-    };
+    let head = frame::to_vec(deployment).map_err(|e| lost(&e))?;
+    let parts = vec![head.len() as u64, entry.len() as u64];
+    let open = Deploy::Open { v: rhd_protocol::VERSION, id: *id, parts };
     framed::send(&mut stream.send, &open, [&head[..], &entry[..]].concat())
         .await
         .map_err(|e| lost(&e))?;

@@ -11,7 +11,7 @@ use rhd_protocol::{
     service::{Flavor, Service, ServiceKind},
 };
 
-use super::{Inner, Replies};
+use super::{Inner, Replies, capacity};
 use crate::{naming::Hosted, workers::Invocation};
 
 /// A call under way on this node.
@@ -52,6 +52,7 @@ async fn start(
     let stream = inner.workers.call(&hosted.service.env, invocation).await;
     if drop_it {
         let _ = inner.naming.registry().remove(&name);
+        capacity::announce(inner);
     }
     let stream = stream?;
     let incarnation = stream.incarnation;
@@ -124,6 +125,7 @@ fn forget_lost(inner: &Inner) {
     let gone = inner.naming.registry().forget_lost(|env, i| inner.workers.holds(env, i));
     if !gone.is_empty() {
         tracing::info!(count = gone.len(), "instances ended with their worker");
+        capacity::announce(inner);
     }
 }
 

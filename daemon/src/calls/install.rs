@@ -20,7 +20,7 @@ use rhd_protocol::{
 };
 
 use super::{
-    Answer, Inner, Outbox, Replies, peer, program,
+    Answer, Inner, Outbox, Replies, capacity, peer, program,
     replies::{Failed, fail_frame},
 };
 use crate::{
@@ -136,7 +136,9 @@ pub(super) async fn install(
     out: &Outbox,
 ) -> Result<Deployed, Failed> {
     let (id, here) = (arrived.id, inner.mesh.name());
-    install_inner(inner, arrived, out).await.map_err(|e| e.map(|e| e.on(&here).call(id)))
+    let installed = install_inner(inner, arrived, out).await;
+    capacity::announce(inner);
+    installed.map_err(|e| e.map(|e| e.on(&here).call(id)))
 }
 
 async fn install_inner(
@@ -147,6 +149,7 @@ async fn install_inner(
     let Arrived { id, deployment, entry, _lease } = arrived;
     check_env(&deployment.env)?;
     let native = program::check(inner, &deployment)?;
+    let _reserved = inner.capacity.reserve(inner, &deployment.env)?;
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);

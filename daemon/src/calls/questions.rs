@@ -14,7 +14,7 @@ use rhd_protocol::{
     wire,
 };
 
-use super::{Answer, Inner, Outbox, host, install, peer, remote};
+use super::{Answer, Inner, Outbox, capacity, host, install, peer, remote};
 use crate::{
     framed::{self, Frame},
     mesh::Priority,
@@ -188,6 +188,7 @@ async fn remove(inner: &Arc<Inner>, name: &str) -> Result<Answer, ErrorInfo> {
         host::drop_instance(inner, name).await;
     }
     registry.remove(name)?;
+    capacity::announce(inner);
     Answer::of(&())
 }
 
@@ -207,6 +208,7 @@ fn services_in(inner: &Inner, env: &str) -> Vec<String> {
 async fn build(inner: &Inner, env: &EnvSpec, out: &Outbox) -> Result<Answer, ErrorInfo> {
     inner.open_for_work()?;
     install::check_env(env)?;
+    let _reserved = inner.capacity.reserve(inner, env)?;
     Answer::of(&out.telling(|lines| inner.workers.ensure(env, lines)).await?)
 }
 

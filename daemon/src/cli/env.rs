@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use rhd_protocol::{env::EnvSpec, error::ErrorInfo};
+use rhd_protocol::{
+    compute::{Amounts, Compute, UNIT},
+    env::EnvSpec,
+    error::{ErrorInfo, ErrorKind},
+};
 
 use super::{Context, ui::Ui};
 
@@ -57,6 +61,12 @@ struct Build {
     /// Worker processes
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: Option<u32>,
+    /// What it needs of its node (cpus=2, gpus=1, memory=8 in GiB); may be given again
+    #[arg(long = "needs", value_name = "RESOURCE=AMOUNT", value_parser = pair)]
+    needs: Vec<(String, String)>,
+    /// A label that its node must have; may be given again
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
     /// The node; this one by default
     #[arg(long)]
     node: Option<String>,
@@ -98,6 +108,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
                 env_vars: build.vars.into_iter().collect::<BTreeMap<_, _>>(),
                 workers: build.workers,
                 binary: None,
+                compute: compute(build.needs, build.labels)?,
             };
             let env =
                 client.env_build(spec, build.node.as_deref(), |line| ui.progress(line)).await?;
@@ -120,4 +131,20 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err("use NAME=VALUE".into()),
     }
+}
+
+fn compute(
+    needs: Vec<(String, String)>,
+    labels: Vec<(String, String)>,
+) -> Result<Compute, ErrorInfo> {
+    let mut amounts = Amounts::new();
+    for (name, amount) in needs {
+        let number = amount.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+        let number = number.ok_or_else(|| {
+            ErrorInfo::new(ErrorKind::BadRequest, format!("--needs {name}={amount}: no amount"))
+                .hint("say how many: --needs gpus=1")
+        })?;
+        amounts.insert(name, (number * UNIT as f64).round() as u64);
+    }
+    Ok(Compute { amounts, labels: labels.into_iter().collect() })
 }

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use rhd_protocol::{
+    compute::Offer,
     frame::{self, FrameError},
     membership::Cert,
     presence::{MAX_ADDRS, MAX_RECORD, MAX_SERVICES, Record, Signed},
@@ -23,6 +24,14 @@ use crate::framed::{self, FramedError};
 
 /// Bytes of a record that its services may take; the rest is for the certificate and addresses.
 const ROOM: usize = MAX_RECORD - 8 * 1024;
+
+/// What this node hosts and has to give.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Announced {
+    pub(super) services: Vec<ServiceAd>,
+    pub(super) load: u32,
+    pub(super) offer: Offer,
+}
 
 /// What this node says of itself.
 pub(super) struct Own {
@@ -46,6 +55,7 @@ impl Own {
             addrs: Vec::new(),
             services: Vec::new(),
             load: 0,
+            offer: Offer::default(),
         };
         Ok(Self { key, boots, record })
     }
@@ -68,7 +78,8 @@ impl Own {
     }
 
     /// Sets what is hosted; whether that changes anything, and whether more than the load.
-    pub(super) fn announce(&mut self, mut services: Vec<ServiceAd>, load: u32) -> (bool, bool) {
+    pub(super) fn announce(&mut self, said: Announced) -> (bool, bool) {
+        let Announced { mut services, load, offer } = said;
         services.truncate(MAX_SERVICES);
         let said = services.len();
         while frame::to_vec(&services).is_ok_and(|bytes| bytes.len() > ROOM) {
@@ -77,7 +88,8 @@ impl Own {
         if services.len() < said {
             tracing::warn!(said, fit = services.len(), "more services than presence can carry");
         }
-        let more = services != self.record.services;
+        let more = services != self.record.services || offer != self.record.offer;
+        self.record.offer = offer;
         let changed = more || load != self.record.load;
         self.record.services = services;
         self.record.load = load;

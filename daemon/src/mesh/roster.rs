@@ -19,7 +19,6 @@ use rhd_protocol::{
     id::NodeId,
     membership::{Cert, Role},
     presence::{Record, Signed},
-    service::ServiceAd,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,6 +28,7 @@ use super::{
     endpoint::Endpoint,
     error::MeshError,
     link::{LinkEvent, Links},
+    presence::Announced,
     tls::Credentials,
 };
 
@@ -76,8 +76,8 @@ pub(super) enum Msg {
     Learned { node: NodeId, cert: Option<Cert>, addrs: Vec<SocketAddr> },
     /// A peer showed these, on a link, or by gossip from `None`.
     Records { from: Option<NodeId>, records: Vec<Signed> },
-    /// What this node hosts.
-    Announce { services: Vec<ServiceAd>, load: u32 },
+    /// What this node hosts and has to give.
+    Announce(Announced),
     /// A dial ended.
     Dialed { node: NodeId, failed: bool },
     /// A peer is, or is no longer, reached through another.

@@ -20,6 +20,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, Invocation,
@@ -300,8 +301,8 @@ impl Inner {
 
 impl WorkersTasks {
     /// Takes no more calls, waits for those that run, then ends all processes. Returns the calls
-    /// that did not end within `grace`.
-    pub async fn shutdown(self, grace: Duration) -> Vec<String> {
+    /// that did not end within `grace`, or before somebody was in a `hurry`.
+    pub async fn shutdown(self, grace: Duration, hurry: &CancellationToken) -> Vec<String> {
         let envs = self.inner.close();
         let error = self.inner.closing_error();
         let processes: Vec<_> = envs.iter().flat_map(|env| env.close(error.clone())).collect();
@@ -313,7 +314,7 @@ impl WorkersTasks {
                 }
             }
         };
-        let _ = tokio::time::timeout(grace, quiet).await;
+        let _ = tokio::time::timeout(grace, hurry.run_until_cancelled(quiet)).await;
         let aborted = processes.iter().flat_map(|process| process.calls.describe()).collect();
         for process in &processes {
             process.kill("the daemon is shutting down");

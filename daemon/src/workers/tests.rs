@@ -127,7 +127,7 @@ impl Room {
 
     async fn shutdown(&mut self, grace_ms: u64) -> Vec<String> {
         let tasks = self.tasks.take().unwrap();
-        tasks.shutdown(std::time::Duration::from_millis(grace_ms)).await
+        tasks.shutdown(std::time::Duration::from_millis(grace_ms), &Default::default()).await
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
             addrs: Vec::new(),
             services: Vec::new(),
             load: 0,
+            offer: crate::compute::Offer::default(),
         }
     }
 
@@ -225,6 +226,7 @@ mod tests {
             addrs: Vec::new(),
             services: Vec::new(),
             load: 0,
+            offer: crate::compute::Offer::default(),
         };
         (record, Signed { record: Vec::new(), sig: Vec::new(), age_ms: 0 })
     }

@@ -9,6 +9,7 @@ use ed25519_dalek::SigningKey;
 use rhd_protocol::{
     api::{self, DeployRequest, LocalRoot, PathKind, Request},
     call::{Call, Codec, Reply, Verb},
+    compute::{Amounts, Compute, Offer},
     env::{Binary, EnvSpec},
     error::{ErrorInfo, ErrorKind},
     frame,
@@ -92,6 +93,7 @@ pub(crate) fn env() -> EnvSpec {
         setup_cmds: vec![text("echo hello")],
         env_vars: [(text("A"), text("1"))].into(),
         workers: Some(2),
+        compute: Compute::default(),
         binary: None,
     }
 }
@@ -109,6 +111,16 @@ fn native_interface() -> Interface {
 
 fn native() -> Entry {
     Entry::Native { symbol: text("app::square") }
+}
+
+fn compute() -> Compute {
+    let labels = [(text("zone"), text("eu"))].into();
+    Compute { amounts: [(text("gpus"), 500)].into(), labels }
+}
+
+fn offer() -> Offer {
+    let total: Amounts = [(text("cpus"), 8_000), (text("gpus"), 1_000)].into();
+    Offer { total, ..Offer::default() }.less([&compute()])
 }
 
 pub(crate) fn manifest() -> Manifest {
@@ -168,6 +180,7 @@ fn record() -> Record {
         addrs: vec![text("/ip4/192.0.2.1/udp/4242/quic-v1")],
         services: vec![ServiceAd::from(&service())],
         load: 3,
+        offer: Offer::default(),
     }
 }
 
@@ -242,6 +255,15 @@ fn run_info() -> RunInfo {
     }
 }
 
+fn computing() -> Vec<Sample> {
+    vec![
+        Sample::new("compute", "full", compute()),
+        Sample::new("offer", "full", offer()),
+        Sample::new("env", "compute", EnvSpec { compute: compute(), ..env() }),
+        Sample::new("record", "offer", Record { offer: offer(), ..record() }),
+    ]
+}
+
 fn run_requests() -> Vec<Sample> {
     let ask = |name, ask| {
         let request = Request::Run { v: 1, run: text("night"), node: Some(text("gpu")), ask };
@@ -310,6 +332,7 @@ fn requests() -> Vec<Sample> {
         v,
         id: id(),
         node: node.clone(),
+        place: false,
         name: text("f"),
         env: env(),
         roots: vec![root],
@@ -361,7 +384,9 @@ fn answers() -> Vec<Sample> {
         calls: 1,
         rss: 50_000_000,
         workers: 1,
+        web: None,
     };
+    let web = Some(text("http://127.0.0.1:32300"));
     let peer = api::Peer {
         name: text("gpu"),
         id: cert().body.node.to_string(),
@@ -372,6 +397,7 @@ fn answers() -> Vec<Sample> {
         version: text("0.1.0"),
         load: 1,
         services: 4,
+        offer: Offer::default(),
     };
     let paths = vec![PathKind::Here, PathKind::Direct, PathKind::Relayed, PathKind::None];
     let deployed = api::Deployed {
@@ -398,6 +424,7 @@ fn answers() -> Vec<Sample> {
     let described = api::Described { node: text("gpu"), node_id: text("abc"), service: service() };
     let python = api::PythonPath { python: text("/usr/bin/python3"), path: vec![text("/sdk")] };
     vec![
+        Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
         Sample::new("answer", "paths", paths),
@@ -533,6 +560,7 @@ fn sparse() -> Vec<Sample> {
         addrs: vec![],
         services: vec![],
         load: 0,
+        offer: Offer::default(),
         ..record()
     };
     let file = FileEntry { size: 1, hash: hash(1), exec: false, link: None };
@@ -550,8 +578,18 @@ fn sparse() -> Vec<Sample> {
 
 /// All of them.
 pub(crate) fn samples() -> Vec<Sample> {
-    [requests(), run_requests(), answers(), calls(), workers(), wires(), members(), sparse()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        requests(),
+        run_requests(),
+        computing(),
+        answers(),
+        calls(),
+        workers(),
+        wires(),
+        members(),
+        sparse(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

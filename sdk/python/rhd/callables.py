@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import parallel, remote
+from . import endpoint, parallel, remote
+from .cluster import Cluster
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 
@@ -72,6 +73,10 @@ class RemoteCallable(Mapped):
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
         return await remote.call_async(self._target, args, kwargs, **self._extra)
 
+    def endpoint(self) -> str:
+        """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""
+        return endpoint.url(self._target, self._extra.get("method"))
+
     def options(self, **changes: Any) -> Any:
         """The same, called in another way.
 
@@ -85,15 +90,25 @@ class RemoteCallable(Mapped):
         other._target = self._target.with_options(self._target.options.changed(changes))
         return other
 
-    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
+    def _once(
+        self,
+        args: tuple[Any, ...],
+        batch: Batch | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         if self._flavor in GENERATORS:
-            return remote.iterate(self._target, args, **self._extra)
-        return self._sync(args, {}, batch)
+            return remote.iterate(self._target, args, kwargs, **self._extra)
+        return self._sync(args, kwargs or {}, batch)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
     ) -> Any:
         return remote.call(self._target, args, kwargs, batch=batch, **self._extra)
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The node that it is on; none when any that hosts it may answer."""
+        return Cluster(self._target.node) if self._target.node else None
 
     @property
     def is_async(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from . import config, shell, store
 from .daemon import daemon
 from .faults import fault
 
@@ -33,6 +35,65 @@ class Cluster:
         if self._name is None:
             return {**daemon().request("status"), "path": "here"}
         raise unknown(self._name, peers)
+
+    def run(
+        self, cmds: str | Iterable[str], env: Any = None, stream_logs: bool = True
+    ) -> list[tuple[int, str, str]]:
+        """Runs shell commands there, one after the other, in the folder and with the variables that
+        functions of the env have. Their output is shown as it comes; returned are exit code,
+        stdout and stderr of each (the last 8 MiB). Stopped by Ctrl-C, with all that they started.
+        """
+        return shell.run(self._name, cmds, self._env(env), stream_logs)
+
+    def run_python(
+        self, cmds: str | Iterable[str], env: Any = None, stream_logs: bool = True
+    ) -> list[tuple[int, str, str]]:
+        """Runs lines of Python there, together, in a fresh process of the env's interpreter."""
+        return shell.run_python(self._name, cmds, self._env(env), stream_logs)
+
+    def install_packages(self, reqs: str | Iterable[str], env: Any = None) -> None:
+        """Adds packages to an env, whose worker starts anew; without one, to the node's own
+        interpreter."""
+        shell.install(self._name, reqs, self._env(env))
+
+    def call(self, module: str, method: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of what is hosted there under this name; a function has none."""
+        from .names import load
+
+        found = load(module, self.name)
+        return (found if method is None else getattr(found, method))(*args, **kwargs)
+
+    def put(self, key: str, obj: Any, env: Any = None) -> None:
+        """Stores an object in the memory of an env, in place of what had the key.
+
+        All modules and functions of the env share it: there, `rh.here.get(key)` gives the object
+        itself, here a copy. It is gone when the env's worker ends.
+        """
+        store.put(self._name, key, obj, self._env(env))
+
+    def get(self, key: str, default: Any = store.REQUIRED, env: Any = None) -> Any:
+        """The object of this key, else the default, else `NotFound`."""
+        return store.get(self._name, key, default, self._env(env))
+
+    def keys(self, env: Any = None) -> list[str]:
+        """The keys of an env's objects."""
+        return store.keys(self._name, self._env(env))
+
+    def rename(self, old: str, new: str, env: Any = None) -> None:
+        """Gives an object another key; `Conflict` where an object has that one."""
+        store.rename(self._name, old, new, self._env(env))
+
+    def delete(self, keys: str | Iterable[str], env: Any = None) -> None:
+        """Drops objects; `NotFound`, and none is dropped, where one of the keys is unknown."""
+        store.delete(self._name, keys, self._env(env))
+
+    def clear(self, env: Any = None) -> None:
+        """Drops all objects of an env."""
+        store.clear(self._name, self._env(env))
+
+    def _env(self, given: Any) -> Any:
+        """The env that is meant: for code of this node's envs, without a word its own."""
+        return config.env() if given is None and self._name is None else given
 
     @staticmethod
     def list() -> list[Cluster]:

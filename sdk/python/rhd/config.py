@@ -21,6 +21,11 @@ def autostart() -> bool:
     return os.environ.get("RHD_AUTOSTART", "1").lower() not in ("0", "no", "off", "false")
 
 
+def env() -> str | None:
+    """Key of the env that this process belongs to, where a daemon started it."""
+    return os.environ.get("RHD_ENV") or None
+
+
 def binary() -> str | None:
     """The `rhd` program: `RHD_BIN`, else on PATH, else beside the interpreter or cargo's own."""
     if named := os.environ.get("RHD_BIN"):

@@ -44,12 +44,20 @@ class Deployment:
     """A function or class of this process on a node."""
 
     def __init__(
-        self, daemon: Daemon, obj: Any, name: str | None, node: str | None, env: Env
+        self,
+        daemon: Daemon,
+        obj: Any,
+        name: str | None,
+        node: str | None,
+        env: Env,
+        placed: bool = False,
     ) -> None:
         self.daemon = daemon
         self.obj = obj
         self.node = node
         self.env = env
+        # Whether the daemon chooses the node, the first time.
+        self.placed = placed
         self.info: dict[str, Any] = {}
         self.next_look = 0.0
         self.lease: Lease | None = None
@@ -92,6 +100,7 @@ class Deployment:
             "v": config.VERSION,
             "id": call,
             "node": self.node,
+            "place": self.placed and self.node is None,
             "name": self._name,
             "env": self.env.wire(),
             "roots": [root.wire() for root in source.roots],

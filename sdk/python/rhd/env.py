@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import copy
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,6 +25,7 @@ class Env:
         env_vars: Mapping[str, str] | str | None = None,
         working_dir: str | None = "./",
         workers: int = 1,
+        compute: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(reqs, str) or isinstance(setup_cmds, str):
             raise TypeError("reqs and setup_cmds are lists of strings")
@@ -36,7 +40,10 @@ class Env:
         # "./" is what is sent anyway: the project that the code is in.
         self.working_dir = None if working_dir in (None, ".", "./") else os.fspath(working_dir)
         self.workers = workers
+        self.compute = dict(compute or {})
+        amounts_and_labels(self.compute)
         self.info: dict[str, Any] = {}
+        self._node: str | None = None
 
     def wire(self) -> dict[str, Any]:
         """As the daemon reads it (`env::EnvSpec`)."""
@@ -48,6 +55,7 @@ class Env:
             "setup_cmds": self.setup_cmds,
             "env_vars": {str(k): str(v) for k, v in self.env_vars.items()},
             "workers": self.workers if self.workers > 1 else None,
+            "compute": amounts_and_labels(self.compute),
         }
 
     def to(self, cluster: Any = None) -> Env:
@@ -57,7 +65,50 @@ class Env:
 
         node = node_of(cluster)
         self.info = daemon().request("env_build", timeout=None, node=node, env=self.wire())
+        self._node = node
         return self
+
+    def run(
+        self, cmds: str | Iterable[str], stream_logs: bool = True
+    ) -> list[tuple[int, str, str]]:
+        """Runs shell commands in it, on the node that it was sent to last; see `Cluster.run`."""
+        from . import shell
+
+        return shell.run(self._node, cmds, self, stream_logs)
+
+    def install(self, reqs: str | Iterable[str]) -> Env:
+        """Adds packages to it, on the node that it was sent to last. The worker there starts anew:
+        objects that live in it are gone."""
+        from . import shell
+
+        return self.add(shell.lines(reqs), self._node)
+
+    def replica(self, number: int) -> Env:
+        """An env like this one with a worker, and so a home for modules, of its own."""
+        return self._like(f"replica-{number}", 1)
+
+    def replicas(self, count: int) -> Env:
+        """An env like this one with this many workers."""
+        if count < 1:
+            raise ValueError("replicas are counted from 1")
+        return self._like(f"workers-{count}", count)
+
+    def _like(self, what: str, workers: int) -> Env:
+        other = copy.copy(self)
+        # Named after what it is made of, so that whoever asks for it again finds it.
+        own = self.name or (base64.b32encode(self._hash())[:8].decode().lower())
+        other.name = f"{own[: 99 - len(what)]}.{what}"
+        other.workers = workers
+        other.reqs = list(self.reqs)
+        return other
+
+    def _hash(self) -> bytes:
+        return hashlib.sha256(repr(sorted(self.wire().items())).encode()).digest()
+
+    def add(self, reqs: Iterable[str], node: str | None) -> Env:
+        """Builds it on a node with further packages."""
+        self.reqs += [r for r in reqs if r not in self.reqs]
+        return self.to(node)
 
     def __repr__(self) -> str:
         shown = {"name": self.name, "python": self.python, "reqs": self.reqs}
@@ -95,7 +146,32 @@ def named(name: str, node: str | None) -> Env:
             hint=f'name what is in it: rh.env(name="{name}", reqs=[…])',
         )
     spec = known[name]
-    return Env(**{**spec, "workers": spec.get("workers") or 1})
+    needs = spec.pop("compute", {})
+    compute = {name: amount / 1000 for name, amount in needs.get("amounts", {}).items()}
+    if needs.get("labels"):
+        compute["labels"] = needs["labels"]
+    return Env(**{**spec, "workers": spec.get("workers") or 1, "compute": compute})
+
+
+def amounts_and_labels(compute: Mapping[str, Any]) -> dict[str, Any]:
+    """What `compute=` says, as the daemon reads it (`compute::Compute`).
+
+    `{"gpus": 1, "cpus": 2.5, "memory": 16, "labels": {"zone": "eu"}}`: memory is in GiB; a node's
+    settings may declare more resources.
+    """
+    labels = compute.get("labels") or {}
+    if not isinstance(labels, Mapping):
+        raise TypeError('compute["labels"] is a dict of names and values')
+    amounts = {}
+    for name, amount in compute.items():
+        if name == "labels":
+            continue
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+            raise TypeError(f"compute[{name!r}] is a number, not {amount!r}")
+        if not 0 <= amount < 1e9:
+            raise ValueError(f"compute[{name!r}] is {amount}: 0 or more is what a node can have")
+        amounts[str(name)] = round(amount * 1000)
+    return {"amounts": amounts, "labels": {str(k): str(v) for k, v in labels.items()}}
 
 
 def read_vars(path: str) -> dict[str, str]:

@@ -58,6 +58,9 @@ class RemoteError(RhdError):
 class PeerLost(RhdError):
     """The peer went away; the call may or may not have run, and was not repeated."""
 
+    may_repeat = False
+    """Whether its receipt says that it does not run, and never will."""
+
     kind = "peer_lost"
 
 

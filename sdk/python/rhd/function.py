@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from . import project
-from .callables import Mapped, RemoteCallable
-from .cluster import Cluster, node_of
+from .callables import RemoteCallable
+from .cluster import node_of
 from .daemon import daemon
 from .deploy import Deployment
 from .env import as_env
 from .errors import NotFound
+from .faults import fault
 from .parallel import Batch
 from .remote import Target
+from .spread import Spread
 
 
 def function(fn: Callable[..., Any] | None = None, name: str | None = None) -> Any:
@@ -46,6 +47,8 @@ class Function:
     def to(self, cluster: Any = None, env: Any = None) -> Any:
         """Puts it on a cluster, in an env, and returns the function there.
 
+        Without a cluster it stays on this node, unless its env says what it needs
+        (`rh.env(compute=…)`): then the daemon chooses the least loaded node that has it.
         With a list of clusters every call goes to the one with the fewest calls under way.
         """
         if isinstance(cluster, (list, tuple)):
@@ -54,7 +57,8 @@ class Function:
             return Spread([self.to(one, env) for one in cluster])
         node = node_of(cluster)
         fn = self.__rhd_wrapped__
-        return RemoteFunction(Deployment(daemon(), fn, self.name, node, as_env(env, node)))
+        env, placed = as_env(env, node), cluster is None
+        return RemoteFunction(Deployment(daemon(), fn, self.name, node, env, placed))
 
     def signature(self) -> str:
         """`(a, b=2)`, for people."""
@@ -103,11 +107,6 @@ class RemoteFunction(RemoteCallable):
         """Its name, the same everywhere in the realm."""
         return self._target.service
 
-    @property
-    def cluster(self) -> Cluster | None:
-        """The node that it is on; none when any that hosts it may answer."""
-        return Cluster(self._target.node) if self._target.node else None
-
     def signature(self) -> str:
         """`(a, b=2)`, for people."""
         return str(self._interface.get("signature", ""))
@@ -142,11 +141,32 @@ class RemoteFunction(RemoteCallable):
                 raise
             return await super().async_call(*args, **kwargs)
 
-    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
+    def _once(
+        self,
+        args: tuple[Any, ...],
+        batch: Batch | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         deployment = self._deployment
         if deployment is not None and deployment.stale():
             self._renew(deployment)
-        return super()._once(args, batch)
+        return super()._once(args, batch, kwargs)
+
+    def replicate(self, n: int) -> RemoteFunction:
+        """The function in `n` worker processes on its node, in an env of their own; calls go to
+        one that is free. They start as calls need them, and share nothing."""
+        deployment = self._deployment
+        if deployment is None:
+            raise fault(
+                "bad_request",
+                f"{self.name} was not sent from here",
+                hint="replicate the function that `.to(…)` returned",
+            )
+        many = deployment.env.replicas(n)
+        made = Deployment(deployment.daemon, deployment.obj, None, deployment.node, many)
+        other = RemoteFunction(made)
+        other._target = other._target.with_options(self._target.options)
+        return other
 
     def _renew(self, deployment: Deployment) -> None:
         deployment.renew()
@@ -173,73 +193,3 @@ def _restored(known: tuple[Any, ...], options: Any) -> RemoteFunction:
     fn = RemoteFunction._known(*known)
     fn._target = fn._target.with_options(options)
     return fn
-
-
-class Spread(Mapped):
-    """A function on several nodes."""
-
-    def __init__(self, functions: Sequence[RemoteFunction]) -> None:
-        self._functions = list(functions)
-        self._busy = [0] * len(self._functions)
-        self._lock = threading.Lock()
-        self._next = 0
-        self._width = len(self._functions)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        first = self._functions[0]
-        if first.is_async or first._flavor == "generator":
-            index = self._take()
-            self._give(index)
-            return self._functions[index](*args, **kwargs)
-        index = self._take()
-        try:
-            return self._functions[index](*args, **kwargs)
-        finally:
-            self._give(index)
-
-    async def async_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls it without blocking the running loop."""
-        index = self._take()
-        try:
-            return await self._functions[index].async_call(*args, **kwargs)
-        finally:
-            self._give(index)
-
-    def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
-        index = self._take()
-        try:
-            return self._functions[index]._once(args, batch)
-        finally:
-            self._give(index)
-
-    def _take(self) -> int:
-        with self._lock:
-            count = len(self._busy)
-            order = [(self._next + step) % count for step in range(count)]
-            index = min(order, key=self._busy.__getitem__)
-            self._busy[index] += 1
-            self._next = (index + 1) % count
-            return index
-
-    def _give(self, index: int) -> None:
-        with self._lock:
-            self._busy[index] -= 1
-
-    @property
-    def clusters(self) -> list[Cluster | None]:
-        """The nodes that it is on."""
-        return [fn.cluster for fn in self._functions]
-
-    def signature(self) -> str:
-        """`(a, b=2)`, for people."""
-        return self._functions[0].signature()
-
-    def options(self, **changes: Any) -> Spread:
-        """The same, called in another way; see `RemoteCallable.options`."""
-        return Spread([fn.options(**changes) for fn in self._functions])
-
-    def __repr__(self) -> str:
-        return f"<{self._functions[0].name} on {len(self._functions)} nodes>"
-
-    def __reduce__(self) -> Any:
-        return Spread, (self._functions,)

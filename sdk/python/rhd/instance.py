@@ -6,10 +6,11 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from . import remote
+from . import endpoint, remote
 from .callables import RemoteCallable
 from .cluster import Cluster
 from .daemon import daemon
+from .faults import fault
 from .lease import Lease
 from .remote import GENERATORS, Target
 
@@ -40,8 +41,8 @@ def _method(known: tuple[Any, ...], options: remote.Options) -> RemoteMethod:
 class RemoteInstance:
     """An object on another node. Its methods and attributes are used as if it were here.
 
-    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `options` and `local`; what
-    the object has under these is reached with `fetch(attr)`.
+    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `endpoint`, `replicate`,
+    `options` and `local`; what the object has under these is reached with `fetch(attr)`.
     """
 
     def __getattr__(self, attr: str) -> Any:
@@ -87,10 +88,28 @@ class RemoteInstance:
             return remote.call(self._rhd.target, verb="get")
         return remote.call(self._rhd.target, verb="get", method=attr)
 
+    def endpoint(self, method: str | None = None) -> str:
+        """The URL of the object, or of one of its methods, over HTTP."""
+        return endpoint.url(self._rhd.target, method)
+
     @property
     def local(self) -> dict[str, Any]:
         """Notes of one's own on this handle, which stay in this process."""
         return self._rhd.notes  # type: ignore[no-any-return]
+
+    def replicate(self, n: int) -> Any:
+        """This object and `n - 1` more on its node, each built from the same arguments, with a
+        state and a process of its own; calls go to the least busy one."""
+        from .replicas import replicate
+
+        own = self._rhd
+        if own.built is None:
+            raise fault(
+                "bad_request",
+                f"{own.target.service} was not built here",
+                hint="replicate the object where it is built: Remote(…).replicate(n)",
+            )
+        return replicate(self, *own.built, n)
 
     def options(self, **changes: Any) -> RemoteInstance:
         """The same object, called in another way; see `RemoteCallable.options`."""
@@ -149,6 +168,8 @@ class Own:
         self.target = target
         self.members = members
         self.notes: dict[str, Any] = {}
+        # Class and arguments, where it was built from here.
+        self.built: tuple[Any, tuple[Any, ...], dict[str, Any]] | None = None
 
     def special(self, method: str, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """Calls one of the methods with which an object takes part in the language."""

@@ -6,13 +6,15 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import instance, project, remote
+from . import endpoint, instance, project, remote
 from .cluster import Cluster, node_of
 from .daemon import Daemon, daemon
 from .deploy import Deployment, random_mark
 from .env import as_env
 from .errors import NotFound
+from .faults import fault
 from .remote import Target
+from .replicas import Classes
 
 
 def module(cls: type | None = None, name: str | None = None) -> Any:
@@ -35,8 +37,11 @@ class LocalClass:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.__rhd_wrapped__(*args, **kwargs)
 
-    def to(self, cluster: Any = None, env: Any = None) -> RemoteClass:
-        """Puts the class on a cluster, in an env; calling the result builds an instance there."""
+    def to(self, cluster: Any = None, env: Any = None) -> Any:
+        """Puts the class on a cluster, in an env; calling the result builds an instance there.
+
+        With a list of clusters it builds one on each, and calls go to the least busy of them.
+        """
         return send(self.__rhd_wrapped__, self.name, cluster, env)
 
     def get_or_to(self, cluster: Any = None, env: Any = None, name: str | None = None) -> Any:
@@ -98,10 +103,15 @@ class Module:
         return send(type(this), None, cluster, env)._build(args, kwargs, name)
 
 
-def send(cls: type, name: str | None, cluster: Any, env: Any) -> RemoteClass:
-    """Puts a class on a cluster."""
+def send(cls: type, name: str | None, cluster: Any, env: Any) -> Any:
+    """Puts a class on a cluster, or on several."""
+    if isinstance(cluster, (list, tuple)):
+        if not cluster:
+            raise ValueError("a list of clusters needs at least one")
+        return Classes([send(cls, name, one, env) for one in cluster])
     node = node_of(cluster)
-    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node)))
+    placed = cluster is None
+    return RemoteClass(Deployment(daemon(), cls, name, node, as_env(env, node), placed))
 
 
 def existing(name: str | None, node: str | None) -> Any:
@@ -160,7 +170,24 @@ class RemoteClass:
             self._deployment.put()
             remote.call(target, args, kwargs, "new", instance=wanted)
         there = Target(target.daemon, wanted, target.node, target.node_id, target.options)
-        return instance.made(there, self._interface, owned=name is None)
+        made = instance.made(there, self._interface, owned=name is None)
+        if self._deployment is not None:
+            made._rhd.built = (self, args, kwargs)
+        return made
+
+    def _replica(self, number: int) -> RemoteClass:
+        """The class once more on its node, where its instances have a process of their own."""
+        first = self._deployment
+        if first is None:
+            raise fault(
+                "bad_request",
+                f"{self.name} was not sent from here",
+                hint="replicate an instance of the class that `.to(…)` returned",
+            )
+        env = first.env.replica(number)
+        other = RemoteClass(Deployment(first.daemon, first.obj, None, first.node, env))
+        other._target = other._target.with_options(self._target.options)
+        return other
 
     def _renew(self) -> None:
         if self._deployment is not None and self._deployment.stale():
@@ -185,6 +212,10 @@ class RemoteClass:
     def signature(self) -> str:
         """`(a, b=2)`, for people."""
         return str(self._interface.get("signature", ""))
+
+    def endpoint(self, method: str | None = None) -> str:
+        """The URL at which it, or one of its class methods, is called over HTTP."""
+        return endpoint.url(self._target, method)
 
     def options(self, **changes: Any) -> RemoteClass:
         """The same, called in another way; instances built from it inherit that."""

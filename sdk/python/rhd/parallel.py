@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,9 @@ from typing import Any
 CONCURRENCY = 8
 """Calls under way at once, where the caller doesn't say."""
 AHEAD = 2
-"""Results kept ready for the consumer, as a multiple of the calls under way."""
+"""Items taken before their results are asked for, as a multiple of the calls under way."""
+BEHIND = 32
+"""The same while the next result is waited for: a slow node must not hold up the others."""
 
 
 class Batch:
@@ -60,25 +63,66 @@ def _ordered(
     batch = Batch()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="rhd-map")
     waiting: deque[Future[Any]] = deque()
+    progress = _Progress()
+    # One item is taken for one result: an iterable that waits for something holds back no result.
+    turn = False
     try:
         more = True
-        while more or waiting:
-            while more and len(waiting) < concurrency * AHEAD:
+        while True:
+            ready = bool(waiting) and waiting[0].done()
+            if ready and turn:
+                turn = False
+                try:
+                    result = waiting[0].result()
+                except Exception as e:
+                    if not keep:
+                        raise
+                    result = e
+                waiting.popleft()
+                yield result
+                del result
+                continue
+            turn = True
+            # Read only as fast as calls end, whatever the window has room for.
+            window = concurrency * (AHEAD if ready else BEHIND)
+            if more and len(waiting) < window and progress.under_way < concurrency * AHEAD:
                 args = next(arguments, None)
                 if args is None:
                     more = False
                 else:
-                    waiting.append(pool.submit(call, args, batch))
-            if not waiting:
+                    # Calls of a map belong to whatever the code that asks for it belongs to.
+                    context = contextvars.copy_context()
+                    waiting.append(progress.watch(pool.submit(context.run, call, args, batch)))
+            elif not waiting:
                 return
-            try:
-                result = waiting[0].result()
-            except Exception as e:
-                if not keep:
-                    raise
-                result = e
-            waiting.popleft()
-            yield result
+            elif not ready:
+                progress.wait()
     finally:
         batch.cancel()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Progress:
+    """Counts the calls of a map that were given to threads and have not ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self.under_way = 0
+
+    def watch(self, future: Future[Any]) -> Future[Any]:
+        """Counts a call until it ends."""
+        with self._lock:
+            self.under_way += 1
+        future.add_done_callback(self._end)
+        return future
+
+    def _end(self, _: Future[Any]) -> None:
+        with self._lock:
+            self.under_way -= 1
+        self._ended.set()
+
+    def wait(self) -> None:
+        """Waits until one has ended since the last time."""
+        self._ended.wait()
+        self._ended.clear()

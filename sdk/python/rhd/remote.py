@@ -27,6 +27,7 @@ class Options:
     retries: int = 0
     stream_logs: bool = True
     codec: str = "pickle"
+    receipt: bool = False
 
     def changed(self, changes: dict[str, Any]) -> Options:
         """These options with some of them changed."""

@@ -9,15 +9,13 @@ use std::{
 
 use rhd_protocol::{
     id::NodeId,
-    machine::presence::{Table, Verdict},
+    machine::presence::Table,
     membership::{Cert, Membership},
-    presence::{REFRESH_MS, Signed},
-    wire,
+    presence::Signed,
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::{sleep_until, timeout},
+    time::sleep_until,
 };
 
 use super::{
@@ -28,10 +26,11 @@ use crate::mesh::{
     addrs,
     book::{Book, Known},
     error::MeshError,
-    link::{Link, LinkEvent, code},
-    presence::{self, Own},
-    stream::Priority,
+    link::{LinkEvent, code},
+    presence::Own,
 };
+
+mod talk;
 
 /// Changes of what is hosted within this time make one record.
 const SOON: Duration = Duration::from_millis(20);
@@ -41,8 +40,6 @@ const LATER: Duration = Duration::from_millis(500);
 const TIDY: Duration = Duration::from_secs(2);
 /// Of two nodes that learn of each other at once, the higher one lets the lower one dial first.
 const AFTER_YOU: Duration = Duration::from_millis(100);
-/// How long a good-bye may take.
-const GOODBYE: Duration = Duration::from_millis(500);
 /// Addresses at which others saw this node.
 const OBSERVED: usize = 4;
 
@@ -174,8 +171,8 @@ impl Actor {
         match msg {
             Msg::Learned { node, cert, addrs } => self.learn(node, cert, &addrs),
             Msg::Records { from, records } => self.records(from, &records),
-            Msg::Announce { services, load } => {
-                let (changed, more) = self.own.announce(services, load);
+            Msg::Announce(announced) => {
+                let (changed, more) = self.own.announce(announced);
                 if changed {
                     self.due = self.due.min(Instant::now() + if more { SOON } else { LATER });
                 }
@@ -206,23 +203,6 @@ impl Actor {
                 let _ = done.send(());
             }
         }
-    }
-
-    /// Says good-bye on every link, and by gossip to those beyond them, who may not hear it: the
-    /// swarm ends with this node.
-    async fn leave(&mut self) {
-        self.own.leave();
-        match self.own.next() {
-            Ok(signed) => {
-                let _ = self.parts.gossip.try_send(signed.clone());
-                let links = self.parts.links.all().into_iter();
-                let shown: JoinSet<()> =
-                    links.map(|link| show(link, vec![signed.clone()])).collect();
-                let _ = timeout(GOODBYE, shown.join_all()).await;
-            }
-            Err(error) => tracing::warn!(%error, "presence record can't be made"),
-        }
-        self.save().await;
     }
 
     /// Notes that `node` may be found at `addrs`.
@@ -263,58 +243,6 @@ impl Actor {
         worst.is_some_and(|worst| self.peers.remove(&worst).is_some())
     }
 
-    fn records(&mut self, from: Option<NodeId>, records: &[Signed]) {
-        for signed in records {
-            match self.table.accept(signed, self.own.seq(), self.now()) {
-                Ok(Verdict::News { node, leaving }) => {
-                    self.changed = true;
-                    if let Some(record) = self.table.get(node) {
-                        let addrs: Vec<SocketAddr> = (record.addrs.iter())
-                            .filter_map(|a| addrs::from_multiaddr(&a.parse().ok()?))
-                            .collect();
-                        let cert = record.cert.clone();
-                        self.learn(node, Some(cert), &addrs);
-                    }
-                    // Gossip passes on what came by gossip; a stream's news is ours to pass on.
-                    self.spread(signed, [from, Some(node)], from.is_some());
-                    if leaving {
-                        tracing::debug!(peer = %node.short(), "peer says good-bye");
-                    }
-                }
-                Ok(Verdict::Known) => {}
-                Ok(Verdict::Ahead { seq }) => {
-                    if let Err(error) = self.own.jump(seq) {
-                        tracing::warn!(%error, "the count of starts can't be saved");
-                    }
-                    self.due = Instant::now();
-                }
-                Err(error) => tracing::debug!(%error, "presence record refused"),
-            }
-        }
-    }
-
-    /// Tells a record to all but `known`: by gossip, and by a stream to those who can't hear it.
-    fn spread(&self, signed: &Signed, known: [Option<NodeId>; 2], gossip: bool) {
-        if gossip && self.parts.gossip.try_send(signed.clone()).is_err() {
-            tracing::debug!("gossip is busy; the next refresh will do");
-        }
-        for link in self.parts.links.all() {
-            let hears = self.peers.get(&link.peer).is_some_and(|peer| peer.subscribed);
-            if !hears && !known.contains(&Some(link.peer)) {
-                tokio::spawn(show(link, vec![signed.clone()]));
-            }
-        }
-    }
-
-    /// Says what this node is and hosts.
-    fn say(&mut self) {
-        self.due = Instant::now() + Duration::from_millis(REFRESH_MS);
-        match self.own.next() {
-            Ok(signed) => self.spread(&signed, [None, None], true),
-            Err(error) => tracing::warn!(%error, "presence record can't be made"),
-        }
-    }
-
     fn readdress(&mut self) {
         let mut addrs = self.parts.addrs.borrow_and_update().clone();
         addrs.extend(
@@ -340,7 +268,7 @@ impl Actor {
                 self.settle(link.peer);
                 let mut records: Vec<Signed> = self.table.shown_to(link.peer, self.now()).collect();
                 records.extend(self.own.next());
-                tokio::spawn(show(link, records));
+                tokio::spawn(talk::show(link, records));
             }
             LinkEvent::Down(node) => self.settle(node),
         }
@@ -450,16 +378,5 @@ impl Actor {
         }
         now.sort_by(|a, b| a.name.cmp(&b.name).then(a.node.cmp(&b.node)));
         self.publish.send_replace(Arc::new(now));
-    }
-}
-
-/// Shows records on a link.
-async fn show(link: Arc<Link>, records: Vec<Signed>) {
-    let shown = match link.open(wire::PRESENCE, Priority::Sync).await {
-        Ok(stream) => presence::show(stream, &records).await.map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(error) = shown {
-        tracing::debug!(peer = %link.peer.short(), error, "presence not shown");
     }
 }

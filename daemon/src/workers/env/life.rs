@@ -92,7 +92,8 @@ impl Env {
         let spec = self.spec();
         let built = self.shared.builder.build(&spec, None).await?;
         let overlay = self.shared.builder.overlay(&built);
-        let launch = self.launch_of(&spec, &built, overlay).map_err(|e| self.start_error(&e))?;
+        let launch =
+            self.launch_of(index, &spec, &built, overlay).map_err(|e| self.start_error(&e))?;
         let process = Process::start(launch).await.map_err(|e| self.start_error(&e))?;
         {
             let mut state = lock(&self.state);
@@ -129,6 +130,7 @@ impl Env {
 
     fn launch_of(
         &self,
+        index: usize,
         spec: &EnvSpec,
         built: &Built,
         overlay: Option<PathBuf>,
@@ -147,6 +149,8 @@ impl Env {
         }
         vars.extend([
             ("RHD_HOME".into(), shared.home.clone().into()),
+            ("RHD_ENV".into(), self.key.clone().into()),
+            ("RHD_WORKER_FIRST".into(), u8::from(index == 0).to_string().into()),
             ("RHD_WORKER".into(), worker.clone().into()),
             ("RHD_WORKER_TOKEN".into(), token.clone().into()),
             ("RHD_WORKER_SOCKET".into(), shared.socket.clone().into()),

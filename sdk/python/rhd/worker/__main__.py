@@ -16,6 +16,7 @@ def main() -> None:
         worker = os.environ["RHD_WORKER"]
         # Processes that the user's code starts are no workers.
         token, path = os.environ.pop("RHD_WORKER_TOKEN"), os.environ.pop("RHD_WORKER_SOCKET")
+        first = os.environ.pop("RHD_WORKER_FIRST", "") == "1"
     except KeyError as missing:
         sys.exit(f"rhd.worker is started by the rhd daemon, which sets {missing}")
     if os.getpgrp() != os.getpid():
@@ -25,13 +26,15 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
 
     from .. import compiled
-    from . import call, fork, output
+    from . import call, fork, objects, output
     from .runtime import Runtime
 
     output.install()
     call.inherit_in_threads()
     runtime = Runtime(worker, token, path)
     fork.install(runtime)
+    if first:
+        objects.serve(os.environ.get("RHD_ENV"))
     try:
         runtime.start()
     except OSError as error:
