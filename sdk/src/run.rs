@@ -4,11 +4,9 @@ use std::{marker::PhantomData, time::Duration};
 
 use bytes::Bytes;
 use rhd_protocol::{
-    VERSION,
-    api::Request,
     call::Reply,
     error::ErrorInfo,
-    run::{RunAsk, RunInfo, RunStatus},
+    run::{RunInfo, RunStatus},
 };
 use serde::de::DeserializeOwned;
 
@@ -44,7 +42,7 @@ impl<R> Run<R> {
 
     /// All that its host knows of it.
     pub async fn info(&self) -> Result<RunInfo, ErrorInfo> {
-        self.client.ask(&self.request(RunAsk::Info { age_ms: None }), |_| ()).await
+        self.client.run_info(&self.run, self.node.as_deref()).await
     }
 
     /// How far it got.
@@ -58,7 +56,7 @@ impl<R> Run<R> {
         follow: bool,
         mut output: impl FnMut(u8, Bytes),
     ) -> Result<RunInfo, ErrorInfo> {
-        let mut replies = self.ask(RunAsk::Logs { follow }).await?;
+        let mut replies = self.client.run_logs(&self.run, self.node.as_deref(), follow).await?;
         while let Some((reply, body)) = replies.next().await? {
             match reply {
                 Reply::Log { fd, .. } => output(fd, body),
@@ -72,37 +70,28 @@ impl<R> Run<R> {
 
     /// Cancels it and waits for that.
     pub async fn cancel(&self) -> Result<RunInfo, ErrorInfo> {
-        self.client.ask(&self.request(RunAsk::Cancel), |_| ()).await
+        self.client.run_cancel(&self.run, self.node.as_deref()).await
     }
 
     /// Forgets what was kept of it; fails while it runs.
     pub async fn remove(&self) -> Result<(), ErrorInfo> {
-        self.client.ask(&self.request(RunAsk::Remove), |_| ()).await
-    }
-
-    fn request(&self, ask: RunAsk) -> Request {
-        Request::Run { v: VERSION, run: self.run.clone(), node: self.node.clone(), ask }
-    }
-
-    async fn ask(&self, ask: RunAsk) -> Result<Replies, ErrorInfo> {
-        self.client.request(&self.request(ask), &[]).await
+        self.client.run_remove(&self.run, self.node.as_deref()).await
     }
 }
 
 impl<R: DeserializeOwned> Run<R> {
     /// Waits for its result, for as long as `timeout` says; fails as the call did.
     pub async fn result(&self, timeout: Option<Duration>) -> Result<R, ErrorInfo> {
-        let replies = self.ask(attach(timeout)).await?;
+        let replies = self.attach(timeout).await?;
         calls::result(replies, &self.run, |_, _| ()).await
     }
 
     /// Its items from the first, of a generator.
     pub async fn stream(&self) -> Result<Items<R>, ErrorInfo> {
-        Ok(Items::of(self.ask(attach(None)).await?, None))
+        Ok(Items::of(self.attach(None).await?, None))
     }
-}
 
-fn attach(timeout: Option<Duration>) -> RunAsk {
-    let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
-    RunAsk::Attach { logs: false, timeout_ms }
+    async fn attach(&self, timeout: Option<Duration>) -> Result<Replies, ErrorInfo> {
+        self.client.run_attach(&self.run, self.node.as_deref(), false, timeout).await
+    }
 }

@@ -10,6 +10,7 @@ mod layers;
 mod lifecycle;
 mod netns;
 mod realm;
+mod runs;
 mod rust;
 mod socket;
 mod wire;
