@@ -16,6 +16,7 @@ mod intake;
 mod orphans;
 mod outbox;
 mod peer;
+mod program;
 mod questions;
 mod remote;
 mod replies;

@@ -17,6 +17,7 @@ use rhd_protocol::{
     env::{BASE, EnvSpec},
     error::{ErrorInfo, ErrorKind},
     machine::queue::Need,
+    program::Target,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -29,7 +30,7 @@ use super::{
     build::{Builder, Built},
     env::{Env, Shared},
     lanes::{Lanes, Registry},
-    lock, python, specs,
+    lock, program, python, specs,
     stream::{CallStream, Counted, Opening, expired, until},
 };
 
@@ -158,6 +159,18 @@ impl Workers {
         }
         env.up().await.map_err(on)?;
         Ok(env.info())
+    }
+
+    /// Takes the program of an env, as a file that is not written to again, before the env is
+    /// [ensured](Self::ensure); says what it was built for.
+    pub async fn provide(&self, spec: &EnvSpec, file: &Path) -> Result<Target, ErrorInfo> {
+        let (shared, spec, file) = (self.inner.shared.clone(), spec.clone(), file.to_owned());
+        let node = shared.node.clone();
+        let work = move || program::provide(&shared.builder, &spec, &file);
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|e| Err(ErrorInfo::new(ErrorKind::Internal, e.to_string())))
+            .map_err(|e| e.on(&node))
     }
 
     fn adopt(&self, spec: &EnvSpec, built: Arc<Built>) -> Result<Arc<Env>, ErrorInfo> {
