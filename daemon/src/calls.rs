@@ -16,11 +16,13 @@ mod intake;
 mod orphans;
 mod outbox;
 mod peer;
+mod program;
 mod questions;
 mod remote;
 mod replies;
 mod serve;
 mod spool;
+mod watched;
 
 use std::sync::Arc;
 
@@ -46,6 +48,7 @@ use crate::{
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     runs::Runs,
+    telemetry::{Stage, Telemetry},
     workers::Workers,
 };
 
@@ -76,6 +79,8 @@ pub struct Rooms {
     pub blobs: Blobs,
     /// What is kept of them.
     pub runs: Runs,
+    /// What counts and traces them.
+    pub telemetry: Telemetry,
 }
 
 struct Inner {
@@ -90,6 +95,7 @@ struct Inner {
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
+    telemetry: Telemetry,
 }
 
 impl Calls {
@@ -100,7 +106,7 @@ impl Calls {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let Rooms { naming, workers, mesh, blobs, runs } = rooms;
+        let Rooms { naming, workers, mesh, blobs, runs, telemetry } = rooms;
         let intake = intake::Intake::of_this_machine(machine.spool);
         let (installs, capacity) =
             (install::Locks::default(), capacity::Capacity::new(machine.offer));
@@ -115,6 +121,7 @@ impl Calls {
             capacity,
             closing,
             tasks,
+            telemetry,
         };
         capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
@@ -127,13 +134,15 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, call: Call, body: impl Into<Body>) -> Replies {
+    pub fn call(&self, mut call: Call, body: impl Into<Body>) -> Replies {
         let (inner, body, beside) = (self.inner.clone(), body.into(), call.beside);
+        let watch = inner.telemetry.watch(Stage::Call, &mut call);
         Replies::starting(async move {
             let id = call.id;
             inner.route(call, body).await.map_err(|error| error.call(id))
         })
         .fit(beside)
+        .watched(watch)
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.

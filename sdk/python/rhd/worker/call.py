@@ -54,6 +54,7 @@ class Call:
         "parts",
         "service",
         "sink",
+        "trace",
         "verb",
     )  # fmt: skip
 
@@ -71,6 +72,7 @@ class Call:
         # Whether its replies may have payloads beside them.
         self.beside: bool = get("beside") is True and segments.available
         self.load: dict | None = get("load")
+        self.trace: str | None = get("trace")
         # Taken when it is read, so that large arguments are not held twice.
         self.body: memoryview | None = body
         self.sink = sink
