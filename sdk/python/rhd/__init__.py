@@ -30,6 +30,7 @@ from .errors import (
 from .function import function
 from .module import Module, module
 from .names import exists, load, ls
+from .runs import Run, run
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "RhdError",
+    "Run",
     "Timeout",
     "VersionMismatch",
     "cluster",
@@ -58,4 +60,5 @@ __all__ = [
     "load",
     "ls",
     "module",
+    "run",
 ]

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import parallel, remote
+from . import parallel, remote, runs
 from .cluster import Cluster
+from .errors import Conflict
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
+from .runs import Run
 
 
 class Mapped(ABC):
@@ -73,12 +75,47 @@ class RemoteCallable(Mapped):
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
         return await remote.call_async(self._target, args, kwargs, **self._extra)
 
+    def run(self, *args: Any, **kwargs: Any) -> Run:
+        """Starts it there and returns at once. The run goes on whatever becomes of this process;
+        its record (arguments, output, result) stays on its node."""
+        return runs.start(self._target, self._flavor, args, kwargs, **self._extra)
+
+    def get_or_call(self, run_name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """The result of the run of this name, where it was completed; waits for it, where it is
+        under way; else calls, under this name."""
+        if self._flavor == "coroutine":
+            return self._async_get_or_call(run_name, args, kwargs)
+        found, status = runs.finished(run_name)
+        if found is not None:
+            return found.attach() if status == "RUNNING" else found.result()
+        try:
+            return self.options(run_name=run_name)(*args, **kwargs)
+        except Conflict as e:
+            # Another caller was quicker; unless the code itself raised it.
+            found, _ = runs.finished(run_name)
+            if found is None or e.__cause__ is not None:
+                raise
+            return found.attach()
+
+    async def _async_get_or_call(self, run_name: str, args: Any, kwargs: Any) -> Any:
+        found, _ = await runs.in_thread(runs.finished, run_name)
+        if found is None:
+            try:
+                return await self.options(run_name=run_name).async_call(*args, **kwargs)
+            except Conflict as e:
+                found, _ = await runs.in_thread(runs.finished, run_name)
+                if found is None or e.__cause__ is not None:
+                    raise
+        return await found.async_result()
+
     def options(self, **changes: Any) -> Any:
         """The same, called in another way.
 
-        `timeout` is in seconds; `retries` is how often a call may be repeated when the peer was
-        lost, for functions that may run twice; `stream_logs=False` leaves remote output remote;
-        `codec` is pickle, msgpack or json.
+        `timeout` is in seconds. `retries` is how often a call may be repeated that was lost with
+        its node; for functions that may run twice, as the first time may have ended half-way. What
+        may still run is waited for, not repeated: its node is asked, for as long as `timeout` says,
+        else for a minute. `run_name` records the call, for `rh.run(name)`. `stream_logs=False`
+        leaves remote output remote. `codec` is pickle, msgpack or json.
         """
         # Not copy.copy: copies that are pickled let go of what a handle here holds.
         other = type(self).__new__(type(self))

@@ -18,6 +18,7 @@ from .errors import NotFound
 from .faults import fault
 from .parallel import Batch
 from .remote import Target
+from .runs import Run
 from .spread import Spread
 
 
@@ -167,6 +168,17 @@ class RemoteFunction(RemoteCallable):
         other = RemoteFunction(made)
         other._target = other._target.with_options(self._target.options)
         return other
+
+    def run(self, *args: Any, **kwargs: Any) -> Run:
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            self._renew(deployment)
+        try:
+            return super().run(*args, **kwargs)
+        except NotFound as e:
+            if not self._came_off(e):
+                raise
+            return super().run(*args, **kwargs)
 
     def _renew(self, deployment: Deployment) -> None:
         deployment.renew()

@@ -37,6 +37,11 @@ class Batch:
         with self._lock:
             self._conns.discard(conn)
 
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants its results any more."""
+        return self._over
+
     def cancel(self) -> None:
         """Cancels what is under way and what starts from now on."""
         with self._lock:
