@@ -43,6 +43,8 @@ pub struct Api {
     pub workers: Workers,
     /// The node's home, as the user gave it.
     pub home: String,
+    /// The URL of its HTTP endpoint, where it has one.
+    pub web: Option<String>,
     /// When the node started.
     pub started: Instant,
     /// Set to end the node.
@@ -144,6 +146,7 @@ impl Api {
             peers: self.mesh.peers().borrow().iter().filter(linked).count() as u32,
             calls: self.calls.load(),
             rss: resident(),
+            web: self.web.clone(),
             workers: self.workers.envs().iter().filter(|e| e.running).count() as u32,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
 //! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
-//! `calls` (running and routing), `api` (the Unix socket), `node` (the composition root); beside
+//! `calls` (running and routing), `api` (the Unix socket), `web` (HTTP), `node` (the composition root); beside
 //! them `cli`, which is a client like any other.
 
 pub mod api;
@@ -14,4 +14,5 @@ pub mod mesh;
 pub mod naming;
 pub mod node;
 pub mod settings;
+pub mod web;
 pub mod workers;

@@ -135,6 +135,12 @@ impl Naming {
         }
     }
 
+    /// Whether a node is known to host this canonical name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.registry.get(name).is_some()
+            || self.peers.borrow().iter().any(|p| self.ads_of(p).iter().any(|ad| ad.name == name))
+    }
+
     /// Every service that is known, with the nodes that host it.
     pub fn hosts(&self) -> Vec<(NodeId, ServiceAd)> {
         let mut all: Vec<_> =

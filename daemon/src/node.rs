@@ -22,7 +22,7 @@ use crate::{
     calls::Calls,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
-    settings,
+    settings, web,
     workers::{Workers, WorkersTasks},
 };
 
@@ -102,19 +102,28 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     announce(&mesh, &naming, &workers);
     prune(&naming, &blobs);
     let requests = TaskTracker::new();
+    let closed = CancellationToken::new();
+    let rooms = web::Rooms {
+        calls: calls.clone(),
+        naming: naming.clone(),
+        requests: requests.clone(),
+        closing: closing.clone(),
+        closed: closed.clone(),
+    };
+    let web = start_web(&home, settings.web, rooms).await?;
     let api = Arc::new(Api {
         calls,
         mesh: mesh.clone(),
         naming,
         workers,
         home: home.to_string_lossy().into_owned(),
+        web,
         started,
         stop: stop.clone(),
         requests: requests.clone(),
     });
     let socket = socket_path(&home);
     let listener = Listener::bind(&socket).map_err(failed("open the socket"))?;
-    let closed = CancellationToken::new();
     let serving = tokio::spawn(api.serve(listener, closed.clone()));
     tracing::info!(name = mesh.name(), id = %mesh.me(), ms = started.elapsed().as_millis() as u64, "ready");
     ready(&socket);
@@ -126,6 +135,25 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");
     Ok(aborted)
+}
+
+/// Answers HTTP, if it shall be; at which URL. A node whose ports are all taken does without.
+async fn start_web(
+    home: &Path,
+    config: web::Config,
+    rooms: web::Rooms,
+) -> Result<Option<String>, ErrorInfo> {
+    if !config.enabled {
+        return Ok(None);
+    }
+    match web::start(home, config, rooms).await {
+        Ok(addresses) => Ok(web::url(&addresses)),
+        Err(web::WebError::Listen(error @ web::ListenError::Ports { .. })) => {
+            tracing::warn!(%error, "HTTP is not answered");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is left to end, in the order in which it ends.

@@ -19,6 +19,8 @@ pub struct Settings {
     pub workers: crate::workers::Config,
     /// Content.
     pub blobs: crate::blobs::Config,
+    /// HTTP.
+    pub web: crate::web::Config,
     /// Logs.
     pub log: crate::node::logging::Config,
 }
@@ -98,7 +100,7 @@ pub fn load(
     from(table, || path.display().to_string())
 }
 
-const SECTIONS: [&str; 5] = ["node", "mesh", "workers", "blobs", "log"];
+const SECTIONS: [&str; 6] = ["node", "mesh", "workers", "blobs", "web", "log"];
 
 fn set(table: &mut Table, section: &str, key: &str, value: &str) {
     // A value is TOML where it reads as TOML (numbers, true, lists), else text.

@@ -299,6 +299,9 @@ pub struct Status {
     pub rss: u64,
     /// Envs with a running worker.
     pub workers: u32,
+    /// URL of its HTTP endpoint, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
 }
 
 /// How a peer is reached.

@@ -56,7 +56,8 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("workers", &["framed"], "workers do not know the mesh"),
     ("calls", &["blobs", "framed", "mesh", "naming", "workers"], "calls serve api, not see it"),
     ("api", &["blobs", "calls", "framed", "mesh", "naming", "workers"], "api sees handles only"),
-    ("settings", &["blobs", "mesh", "node", "workers"], "it gathers each room's section"),
+    ("web", &["calls", "framed", "naming"], "web sees handles only"),
+    ("settings", &["blobs", "mesh", "node", "web", "workers"], "it gathers each room's section"),
     ("cli", &[], "the command line talks through the SDK; only up.rs starts a node"),
 ];
 /// The composition root sees every room; the crate's roots name them.

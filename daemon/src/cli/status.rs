@@ -28,6 +28,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         ("up", span(s.uptime)),
         ("home", s.home),
         ("listens", s.listen.join(" ")),
+        ("http", s.web.unwrap_or_else(|| "off".into())),
         ("peers", s.peers.to_string()),
         ("calls", s.calls.to_string()),
         ("workers", s.workers.to_string()),

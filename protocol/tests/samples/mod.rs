@@ -358,7 +358,9 @@ fn answers() -> Vec<Sample> {
         calls: 1,
         rss: 50_000_000,
         workers: 1,
+        web: None,
     };
+    let web = Some(text("http://127.0.0.1:32300"));
     let peer = api::Peer {
         name: text("gpu"),
         id: cert().body.node.to_string(),
@@ -396,6 +398,7 @@ fn answers() -> Vec<Sample> {
     let described = api::Described { node: text("gpu"), node_id: text("abc"), service: service() };
     let python = api::PythonPath { python: text("/usr/bin/python3"), path: vec![text("/sdk")] };
     vec![
+        Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
         Sample::new("answer", "paths", paths),

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import parallel, remote, runs
+from . import endpoint, parallel, remote, runs
 from .cluster import Cluster
 from .errors import Conflict
 from .parallel import Batch
@@ -107,6 +107,10 @@ class RemoteCallable(Mapped):
                 if found is None or e.__cause__ is not None:
                     raise
         return await found.async_result()
+
+    def endpoint(self) -> str:
+        """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""
+        return endpoint.url(self._target, self._extra.get("method"))
 
     def options(self, **changes: Any) -> Any:
         """The same, called in another way.

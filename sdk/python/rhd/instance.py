@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from . import remote
+from . import endpoint, remote
 from .callables import RemoteCallable
 from .cluster import Cluster
 from .daemon import daemon
@@ -41,8 +41,8 @@ def _method(known: tuple[Any, ...], options: remote.Options) -> RemoteMethod:
 class RemoteInstance:
     """An object on another node. Its methods and attributes are used as if it were here.
 
-    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `replicate`, `options` and
-    `local`; what the object has under these is reached with `fetch(attr)`.
+    The handle's own names are `name`, `cluster`, `refresh`, `fetch`, `endpoint`, `replicate`,
+    `options` and `local`; what the object has under these is reached with `fetch(attr)`.
     """
 
     def __getattr__(self, attr: str) -> Any:
@@ -87,6 +87,10 @@ class RemoteInstance:
         if attr is None:
             return remote.call(self._rhd.target, verb="get")
         return remote.call(self._rhd.target, verb="get", method=attr)
+
+    def endpoint(self, method: str | None = None) -> str:
+        """The URL of the object, or of one of its methods, over HTTP."""
+        return endpoint.url(self._rhd.target, method)
 
     @property
     def local(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import instance, project, remote
+from . import endpoint, instance, project, remote
 from .cluster import Cluster, node_of
 from .daemon import Daemon, daemon
 from .deploy import Deployment, random_mark
@@ -212,6 +212,10 @@ class RemoteClass:
     def signature(self) -> str:
         """`(a, b=2)`, for people."""
         return str(self._interface.get("signature", ""))
+
+    def endpoint(self, method: str | None = None) -> str:
+        """The URL at which it, or one of its class methods, is called over HTTP."""
+        return endpoint.url(self._target, method)
 
     def options(self, **changes: Any) -> RemoteClass:
         """The same, called in another way; instances built from it inherit that."""
