@@ -87,6 +87,7 @@ impl Api {
             | Request::Envs { .. }
             | Request::EnvBuild { .. }
             | Request::EnvRemove { .. } => self.calls.ask(request),
+            Request::Runs { .. } | Request::Run { .. } => self.calls.ask_runs(request),
             own => {
                 let api = self.clone();
                 Replies::from_task(move |_| async move { api.answer(own).await })

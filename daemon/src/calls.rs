@@ -7,11 +7,13 @@
 //!
 //! A call is started at most once: nothing in this room sends one a second time.
 
+mod asking;
 mod capacity;
 mod deploy;
 mod host;
 mod install;
 mod intake;
+mod orphans;
 mod outbox;
 mod peer;
 mod questions;
@@ -40,6 +42,7 @@ use crate::{
     blobs::Blobs,
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
+    runs::Runs,
     workers::Workers,
 };
 
@@ -49,11 +52,26 @@ pub struct Calls {
     inner: Arc<Inner>,
 }
 
+/// Handles to the rooms that calls go through.
+pub struct Rooms {
+    /// Which node hosts a name.
+    pub naming: Naming,
+    /// What runs them.
+    pub workers: Workers,
+    /// What takes them to peers.
+    pub mesh: Mesh,
+    /// What deployments are made of.
+    pub blobs: Blobs,
+    /// What is kept of them.
+    pub runs: Runs,
+}
+
 struct Inner {
     naming: Naming,
     workers: Workers,
     mesh: Mesh,
     blobs: Blobs,
+    runs: Runs,
     installs: install::Locks,
     intake: intake::Intake,
     capacity: capacity::Capacity,
@@ -65,18 +83,26 @@ struct Inner {
 impl Calls {
     /// Puts the room together; [`serve`](Self::serve) opens it to peers.
     pub fn new(
-        naming: Naming,
-        workers: Workers,
-        mesh: Mesh,
-        blobs: Blobs,
+        rooms: Rooms,
         machine: Offer,
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
+        let Rooms { naming, workers, mesh, blobs, runs } = rooms;
         let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
         let capacity = capacity::Capacity::new(machine);
-        let inner =
-            Inner { naming, workers, mesh, blobs, installs, intake, capacity, closing, tasks };
+        let inner = Inner {
+            naming,
+            workers,
+            mesh,
+            blobs,
+            runs,
+            installs,
+            intake,
+            capacity,
+            closing,
+            tasks,
+        };
         capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
     }
@@ -109,6 +135,12 @@ impl Calls {
     pub fn ask(&self, request: Request) -> Replies {
         let inner = self.inner.clone();
         Replies::from_task(move |out| async move { questions::ask(&inner, request, &out).await })
+    }
+
+    /// Answers a question about runs, of this node or of others.
+    pub fn ask_runs(&self, request: Request) -> Replies {
+        let inner = self.inner.clone();
+        Replies::starting(async move { asking::ask(&inner, request).await })
     }
 
     /// What this node has to give, and what of it is free.

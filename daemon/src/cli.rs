@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
 mod call;
+mod cancel;
 mod completions;
 mod demo;
 mod doctor;
@@ -8,8 +9,10 @@ mod down;
 mod env;
 mod invite;
 mod join;
+mod logs;
 mod ls;
 mod peers;
+mod ps;
 mod python;
 mod rm;
 mod show;
@@ -63,6 +66,12 @@ enum Verb {
     Python(python::Args),
     /// Call a function or method
     Call(call::Args),
+    /// List runs
+    Ps(ps::Args),
+    /// Show what a run wrote
+    Logs(logs::Args),
+    /// End a run
+    Cancel(cancel::Args),
     /// List functions, classes and instances
     Ls(ls::Args),
     /// Show one of them
@@ -153,6 +162,9 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Peers(args) => peers::run(args, cx, ui).await,
         Verb::Python(args) => python::run(args, cx, ui).await,
         Verb::Call(args) => call::run(args, cx, ui).await,
+        Verb::Ps(args) => ps::run(args, cx, ui).await,
+        Verb::Logs(args) => logs::run(args, cx, ui).await,
+        Verb::Cancel(args) => cancel::run(args, cx, ui).await,
         Verb::Ls(args) => ls::run(args, cx, ui).await,
         Verb::Show(args) => show::run(args, cx, ui).await,
         Verb::Rm(args) => rm::run(args, cx, ui).await,

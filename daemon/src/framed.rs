@@ -48,6 +48,31 @@ impl Frame {
         frame::decode(&self.head[PREFIX..])
     }
 
+    /// Cuts a frame that is whole, and nothing else, into its parts.
+    pub fn from_bytes(mut bytes: Bytes) -> Result<Self, FrameError> {
+        let Some(prefix) = bytes.first_chunk::<PREFIX>() else {
+            return Err(FrameError::Header(bytes.len()));
+        };
+        let lengths = Prefix::parse(*prefix, frame::MAX_BODY)?;
+        if bytes.len() != PREFIX + lengths.header + lengths.body {
+            return Err(FrameError::Body { len: lengths.body, limit: bytes.len() });
+        }
+        let head = bytes.split_to(PREFIX + lengths.header);
+        Ok(Self { head, body: bytes })
+    }
+
+    /// What goes onto the wire: prefix and header, then the body.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.head, &self.body]
+    }
+
+    /// The same frame in memory of its own, rather than in what it was read into.
+    pub fn copied(&self) -> Self {
+        let mut bytes = Bytes::from(self.parts().concat());
+        let head = bytes.split_to(self.head.len());
+        Self { head, body: bytes }
+    }
+
     /// Bytes on the wire.
     pub fn len(&self) -> usize {
         self.head.len() + self.body.len()

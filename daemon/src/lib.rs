@@ -2,7 +2,8 @@
 //!
 //! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
 //! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
-//! `calls` (running and routing), `api` (the Unix socket), `web` (HTTP), `node` (the composition root); beside
+//! `runs` (what became of calls), `calls` (running and routing), `api` (the Unix socket), `web`
+//! (HTTP), `node` (the composition root); beside
 //! them `cli`, which is a client like any other.
 
 pub mod api;
@@ -13,6 +14,7 @@ pub mod framed;
 pub mod mesh;
 pub mod naming;
 pub mod node;
+pub mod runs;
 pub mod settings;
 pub mod web;
 pub mod workers;

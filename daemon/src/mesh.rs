@@ -53,7 +53,7 @@ mod tests;
 pub use config::{Config, Congestion};
 pub use error::MeshError;
 pub use roster::{PeerInfo, Route};
-pub use stream::{Priority, RecvHalf, SendHalf, Stream};
+pub use stream::{Gone, Priority, RecvHalf, SendHalf, Stream};
 
 use endpoint::Endpoint;
 use identity::Identity;

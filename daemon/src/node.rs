@@ -19,9 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
-    calls::Calls,
+    calls::{Calls, Rooms},
     mesh::{Mesh, MeshTasks},
     naming::Naming,
+    runs::Runs,
     settings, web,
     workers::{Workers, WorkersTasks},
 };
@@ -89,15 +90,19 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let naming = Naming::open(&home, mesh.clone(), &user).map_err(failed("open the registry"))?;
     let closing = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let calls = Calls::new(
-        naming.clone(),
-        workers.clone(),
-        mesh.clone(),
-        blobs.clone(),
-        machine::offer(&settings.node.resources, &settings.node.labels),
-        closing.clone(),
-        tasks.clone(),
-    );
+    let named = mesh.clone();
+    let runs = Runs::open(&home, mesh.me(), move || named.name(), settings.runs, closing.clone())
+        .map_err(failed("open the runs"))?;
+    runs.tend();
+    let rooms = Rooms {
+        naming: naming.clone(),
+        workers: workers.clone(),
+        mesh: mesh.clone(),
+        blobs: blobs.clone(),
+        runs: runs.clone(),
+    };
+    let machine = machine::offer(&settings.node.resources, &settings.node.labels);
+    let calls = Calls::new(rooms, machine, closing.clone(), tasks.clone());
     calls.serve();
     announce(&mesh, &naming, &workers);
     prune(&naming, &blobs);
@@ -132,6 +137,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let node = Draining { closing, closed, tasks, requests, worker_tasks, mesh_tasks };
     let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
+    runs.close().await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");
     Ok(aborted)

@@ -10,7 +10,10 @@
 //! only hands lanes over. Coroutines share the control lane of their process. A process that dies
 //! fails the calls that had started in it, each with its last words, and repeats none.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use rhd_protocol::{call::Call, worker::Load};
@@ -52,7 +55,7 @@ pub struct LoadUnit {
 }
 
 /// A call for an env.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Invocation {
     /// The call.
     pub call: Call,
@@ -66,7 +69,14 @@ pub struct Invocation {
     pub on_loop: bool,
     /// Whether it needs no state, and so may run on a replica.
     pub stateless: bool,
+    /// Dropped once nothing of the call runs any more.
+    pub held: Option<Box<dyn Held>>,
 }
+
+/// What somebody has held for as long as a call runs.
+pub trait Held: fmt::Debug + Send + Sync {}
+
+impl<T: fmt::Debug + Send + Sync> Held for T {}
 
 /// Locks a mutex whose data is whole after every panic: it holds plain values only.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

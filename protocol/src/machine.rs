@@ -5,5 +5,6 @@ pub mod backoff;
 pub mod placement;
 pub mod presence;
 pub mod queue;
+pub mod receipt;
 pub mod routing;
 pub mod supervision;

@@ -92,7 +92,8 @@ impl fmt::Display for Name {
     }
 }
 
-fn is_part(part: &str) -> bool {
+/// Whether `part` may stand between two slashes of a name.
+pub fn is_part(part: &str) -> bool {
     !part.is_empty()
         && part != "."
         && part != ".."

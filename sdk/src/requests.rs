@@ -10,10 +10,11 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame,
     membership::Role,
+    run::{RunAsk, RunInfo},
 };
 use serde::de::DeserializeOwned;
 
-use crate::Client;
+use crate::{Client, Replies};
 
 /// What the daemon knows without asking anybody is answered in this time.
 const QUICK: Duration = Duration::from_secs(20);
@@ -85,6 +86,56 @@ impl Client {
         self.ask(&Request::EnvRemove { v: VERSION, node, key }, |_| ()).await
     }
 
+    /// The runs of `node`, or of every node that can be reached, newest first.
+    pub async fn runs(
+        &self,
+        node: Option<&str>,
+        name: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<RunInfo>, ErrorInfo> {
+        let (node, name) = (node.map(str::to_owned), name.map(str::to_owned));
+        self.ask(&Request::Runs { v: VERSION, node, name, limit }, |_| ()).await
+    }
+
+    /// How far a run got, by its name or the id of its call.
+    pub async fn run_info(&self, run: &str, node: Option<&str>) -> Result<RunInfo, ErrorInfo> {
+        self.ask(&run_request(run, node, RunAsk::Info { age_ms: None }), |_| ()).await
+    }
+
+    /// Cancels a run and waits until nothing of it runs.
+    pub async fn run_cancel(&self, run: &str, node: Option<&str>) -> Result<RunInfo, ErrorInfo> {
+        self.ask(&run_request(run, node, RunAsk::Cancel), |_| ()).await
+    }
+
+    /// Forgets what was kept of a run.
+    pub async fn run_remove(&self, run: &str, node: Option<&str>) -> Result<(), ErrorInfo> {
+        self.ask(&run_request(run, node, RunAsk::Remove), |_| ()).await
+    }
+
+    /// What a run wrote, as log replies; the last reply is a [`RunInfo`].
+    pub async fn run_logs(
+        &self,
+        run: &str,
+        node: Option<&str>,
+        follow: bool,
+    ) -> Result<Replies, ErrorInfo> {
+        self.request(&run_request(run, node, RunAsk::Logs { follow }), &[]).await
+    }
+
+    /// The replies of a run from its start, as its caller would have had them.
+    ///
+    /// Dropping them leaves the run as it is.
+    pub async fn run_attach(
+        &self,
+        run: &str,
+        node: Option<&str>,
+        logs: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Replies, ErrorInfo> {
+        let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+        self.request(&run_request(run, node, RunAsk::Attach { logs, timeout_ms }), &[]).await
+    }
+
     /// What a Python needs to import the daemon's own SDK.
     pub async fn python(&self) -> Result<PythonPath, ErrorInfo> {
         self.quick(&Request::Python { v: VERSION }).await
@@ -121,6 +172,10 @@ impl Client {
         }
         Err(not_understood("it has no end"))
     }
+}
+
+fn run_request(run: &str, node: Option<&str>, ask: RunAsk) -> Request {
+    Request::Run { v: VERSION, run: run.to_owned(), node: node.map(str::to_owned), ask }
 }
 
 pub(crate) fn not_understood(source: impl std::fmt::Display) -> ErrorInfo {

@@ -15,7 +15,13 @@ pub struct Mesh {
 impl Mesh {
     /// Starts `n` nodes, joins them by ticket and waits until all are linked to all.
     pub fn of(n: usize) -> Self {
-        let nodes: Vec<Node> = (0..n).map(|i| Node::start(&format!("n{i}"))).collect();
+        Self::with(n, &[])
+    }
+
+    /// As [`of`](Self::of), with these arguments to every `rhd up`.
+    pub fn with(n: usize, flags: &[&str]) -> Self {
+        let start = |i| Node::prepare(&format!("n{i}")).flags(flags).up();
+        let nodes: Vec<Node> = (0..n).map(start).collect();
         if let [founder, others @ ..] = &nodes[..]
             && !others.is_empty()
         {

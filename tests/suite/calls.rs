@@ -315,8 +315,8 @@ fn a_peer_that_joined_as_a_node_changes_nothing_elsewhere() {
 }
 
 #[test]
-fn a_killed_caller_cancels_its_call() {
-    let mut mesh = Mesh::of(2);
+fn a_killed_caller_cancels_its_call_after_a_time_of_grace() {
+    let mut mesh = Mesh::with(2, &["--set", "runs.orphan_grace=1"]);
     deploy(&mesh[0], "n1");
     let folder = tempfile::tempdir().unwrap();
     let home = mesh[0].home().to_str().unwrap().to_owned();

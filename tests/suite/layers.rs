@@ -54,10 +54,19 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("blobs", &["framed", "mesh"], "naming and blobs do not know each other"),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
-    ("calls", &["blobs", "framed", "mesh", "naming", "workers"], "calls serve api, not see it"),
+    ("runs", &["framed"], "runs keep what calls hand them"),
+    (
+        "calls",
+        &["blobs", "framed", "mesh", "naming", "runs", "workers"],
+        "calls serve api, not see it",
+    ),
     ("api", &["blobs", "calls", "framed", "mesh", "naming", "workers"], "api sees handles only"),
     ("web", &["calls", "framed", "naming"], "web sees handles only"),
-    ("settings", &["blobs", "mesh", "node", "web", "workers"], "it gathers each room's section"),
+    (
+        "settings",
+        &["blobs", "mesh", "node", "runs", "web", "workers"],
+        "it gathers each room's section",
+    ),
     ("cli", &[], "the command line talks through the SDK; only up.rs starts a node"),
 ];
 /// The composition root sees every room; the crate's roots name them.

@@ -10,5 +10,6 @@ mod layers;
 mod lifecycle;
 mod netns;
 mod realm;
+mod runs;
 mod socket;
 mod wire;

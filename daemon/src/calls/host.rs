@@ -10,9 +10,17 @@ use rhd_protocol::{
     name::Name,
     service::{Flavor, Service, ServiceKind},
 };
+use tokio::sync::oneshot;
 
-use super::{Inner, Replies, capacity};
-use crate::{naming::Hosted, workers::Invocation};
+use super::{
+    Inner, Replies, capacity,
+    replies::{Awaited, Wanted},
+};
+use crate::{
+    naming::Hosted,
+    runs::{self, Admitted},
+    workers::Invocation,
+};
 
 /// A call under way on this node.
 pub(super) async fn call(
@@ -32,12 +40,68 @@ async fn start(
     body: Bytes,
 ) -> Result<Replies, ErrorInfo> {
     let hosted = admit(inner, &call)?;
-    let kind = hosted.service.kind;
     // Only a deployment loads code, and it doesn't come this way.
     call.load = None;
     // A caller is a node: one node can't crowd out another by opening more connections.
     call.caller = inner.name_of(from);
-    let on_loop = flavor(&hosted.service, &call).is_async();
+    if call.run.is_some() || call.keep {
+        return record(inner, from, hosted, call, body).await;
+    }
+    let admitted = inner.runs.admit(&call, from)?;
+    execute(inner, admitted, hosted, call, body).await
+}
+
+/// Starts a call that leaves a record. It belongs to a task of its own, which ends with it; its
+/// caller is only the first who reads along.
+async fn record(
+    inner: &Arc<Inner>,
+    from: NodeId,
+    hosted: Arc<Hosted>,
+    mut call: Call,
+    body: Bytes,
+) -> Result<Replies, ErrorInfo> {
+    let detach = call.run.as_ref().is_some_and(|run| run.detach);
+    let (logs, keep) = (call.logs, call.keep || detach);
+    call.logs = true;
+    let (tx, rx) = oneshot::channel();
+    let owner = inner.clone();
+    inner.tasks.spawn(async move {
+        let recording = match owner.runs.record(&call, &body, from).await {
+            Ok(recording) => recording,
+            Err(error) => return drop(tx.send(Err(error))),
+        };
+        let admitted = recording.admitted().clone();
+        let attached = match detach {
+            true => Ok(None),
+            false => owner.runs.replies(&recording, logs).map(Some),
+        };
+        let told = attached.map(|attached| (attached, recording.info().clone(), admitted.clone()));
+        if tx.send(told).is_err() && !keep {
+            admitted.cancel();
+        }
+        let source =
+            Replies::starting(async move { execute(&owner, admitted, hosted, call, body).await });
+        recording.pump(source).await;
+    });
+    let broken = |_| ErrorInfo::new(ErrorKind::Internal, "the run broke off inside the daemon");
+    let (attached, info, admitted) = rx.await.map_err(broken)??;
+    match attached {
+        None => Ok(Replies::one(runs::reply(&info)?)),
+        Some(attached) => Ok(Replies::run(attached, (!keep).then(|| Wanted::new(admitted)))),
+    }
+}
+
+/// Runs a call that the journal has.
+async fn execute(
+    inner: &Arc<Inner>,
+    admitted: Arc<Admitted>,
+    hosted: Arc<Hosted>,
+    call: Call,
+    body: Bytes,
+) -> Result<Replies, ErrorInfo> {
+    let flavor = flavor(&hosted.service, &call);
+    let yields = matches!(flavor, Flavor::Generator | Flavor::AsyncGenerator);
+    let on_loop = flavor.is_async();
     let (new, drop_it) = (call.verb == Verb::New, call.verb == Verb::Drop);
     let name = call.service.clone();
     let instance = call.instance.clone();
@@ -45,18 +109,24 @@ async fn start(
         unit: hosted.unit.clone(),
         incarnation: hosted.incarnation,
         on_loop,
-        stateless: kind == ServiceKind::Function,
+        stateless: hosted.service.kind == ServiceKind::Function,
+        held: Some(Box::new(admitted.running())),
         call,
         body,
     };
-    let stream = inner.workers.call(&hosted.service.env, invocation).await;
+    let awaited = Awaited(admitted);
+    let stream = tokio::select! {
+        biased;
+        stream = inner.workers.call(&hosted.service.env, invocation) => stream,
+        () = awaited.0.cancelled() => Err(awaited.0.cancellation()),
+    };
     if drop_it {
         let _ = inner.naming.registry().remove(&name);
         capacity::announce(inner);
     }
-    let stream = stream?;
+    let stream = stream.inspect_err(|error| awaited.0.refused(error))?;
     let incarnation = stream.incarnation;
-    let replies = Replies::local(stream, hosted.clone());
+    let replies = Replies::local(stream, awaited, yields, hosted.clone());
     Ok(match instance.filter(|_| new) {
         // Hosted before its builder hears of it, so that the builder's next call finds it.
         Some(instance) => {

@@ -64,7 +64,8 @@ pub(super) async fn serve(inner: Arc<Inner>, mut stream: Stream) -> Result<(), F
                 let deployed = install(&inner, arrived, &out).await?;
                 Answer::of(&deployed).map_err(Failed::from)
             });
-            peer::pump(replies, stream).await
+            peer::pump(replies, stream).await;
+            Ok(())
         }
         Err(error) => {
             let error = error.on(&inner.mesh.name());
@@ -213,6 +214,7 @@ async fn load_code(
         ..Call::new(id, unit.service.clone())
     };
     let invocation = Invocation {
+        held: None,
         call,
         body: unit.body.clone(),
         unit: None,

@@ -8,37 +8,62 @@ use rhd_protocol::{
     id::NodeId,
     membership::Role,
 };
-use tokio::io::AsyncReadExt;
 
 use super::{Inner, Replies};
 use crate::{
-    framed::{self, FramedError, Head},
-    mesh::Stream,
+    framed::{self, Frame, FramedError, Head},
+    mesh::{Gone, RecvHalf, Stream},
 };
 
 /// How long a peer may take to say what it opened a stream for.
 const FIRST_FRAME: Duration = Duration::from_secs(30);
+/// How long a peer that stopped reading may take to say that it left.
+const LEAVING: Duration = Duration::from_secs(2);
 
-/// Passes replies to a peer until the final one; ends early, and so cancels, when the peer closes.
-pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Result<(), FramedError> {
+/// How passing replies on ended.
+pub(super) enum Pumped {
+    /// With the final one, or as the peer closed the stream, which cancels.
+    Over,
+    /// The way to the peer broke: what is left, and the reply that did not get through.
+    Lost(Replies, Option<Frame>),
+}
+
+/// Passes replies to a peer until the final one, or until nobody is there to read them.
+pub(super) async fn pump(mut replies: Replies, stream: Stream) -> Pumped {
     let Stream { mut recv, mut send, .. } = stream;
-    let mut byte = [0];
     loop {
-        tokio::select! {
+        let (gone, frame) = tokio::select! {
             biased;
             frame = replies.next() => match frame {
                 Some(frame) => {
                     // A peer that no longer reads must not hold a lane for ever.
-                    tokio::select! {
-                        written = framed::write(&mut send, &frame) => written?,
-                        _ = recv.read(&mut byte) => return Ok(()),
-                    }
+                    let gone = tokio::select! {
+                        written = framed::write(&mut send, &frame) => match written {
+                            Ok(()) => continue,
+                            Err(_) => left(&mut recv).await,
+                        },
+                        gone = recv.gone() => gone,
+                    };
+                    (gone, Some(frame))
                 }
-                None => return Ok(tokio::io::AsyncWriteExt::shutdown(&mut send).await?),
+                None => {
+                    // The final reply is written; a link that breaks now is the peer's to notice.
+                    let _ = tokio::io::AsyncWriteExt::shutdown(&mut send).await;
+                    return Pumped::Over;
+                }
             },
-            _ = recv.read(&mut byte) => return Ok(()),
-        }
+            gone = recv.gone() => (gone, None),
+        };
+        return match gone {
+            Gone::Closed => Pumped::Over,
+            Gone::Lost => Pumped::Lost(replies, frame),
+        };
     }
+}
+
+/// Why a peer no longer takes what is written to it.
+async fn left(recv: &mut RecvHalf) -> Gone {
+    tokio::time::timeout(LEAVING, recv.gone()).await.unwrap_or(Gone::Lost)
 }
 
 /// What a peer opened the stream for; its body waits until that is known to be allowed.

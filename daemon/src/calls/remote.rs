@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rhd_protocol::{
+    api::Request,
     call::{Call, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
@@ -29,7 +30,8 @@ pub(super) async fn call(
     let (id, node) = (call.id, inner.name_of(stream.peer));
     let frame = Frame::new(&call, body)
         .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
-    let mut remote = RemoteCall { id, node, service: call.service, stream: None, done: false };
+    let what = What::Call { id, service: call.service };
+    let mut remote = RemoteCall { what, node, stream: None, done: false };
     if let Err(error) = framed::write(&mut stream.send, &frame).await {
         // A host that refuses stops reading: its answer says more than our broken stream.
         let answer = tokio::time::timeout(LAST_WORDS, framed::read(&mut stream.recv, MAX_BODY));
@@ -38,6 +40,21 @@ pub(super) async fn call(
             Some(Reply::Fail { error, .. }) => error.on(&remote.node),
             _ => remote.lost(&error.to_string()),
         });
+    }
+    remote.stream = Some(stream);
+    Ok(remote)
+}
+
+/// Asks a peer on a fresh stream; its replies come as it writes them.
+pub(super) async fn question(
+    inner: &Inner,
+    mut stream: Stream,
+    request: &Request,
+) -> Result<RemoteCall, ErrorInfo> {
+    let node = inner.name_of(stream.peer);
+    let mut remote = RemoteCall { what: What::Question, node, stream: None, done: false };
+    if let Err(error) = framed::send(&mut stream.send, request, Bytes::new()).await {
+        return Err(remote.lost(&error.to_string()));
     }
     remote.stream = Some(stream);
     Ok(remote)
@@ -62,13 +79,29 @@ fn unreachable(node: &str, error: &MeshError) -> ErrorInfo {
         .on(node)
 }
 
-/// The replies of a peer to one call.
+/// The replies of a peer to one call or question. Dropping it before the final one tells the peer
+/// that nobody waits for it any more.
 pub(super) struct RemoteCall {
-    id: CallId,
+    what: What,
     node: String,
-    service: String,
     stream: Option<Stream>,
     done: bool,
+}
+
+/// What the peer was sent.
+enum What {
+    Call { id: CallId, service: String },
+    Question,
+}
+
+impl Drop for RemoteCall {
+    fn drop(&mut self) {
+        if !self.done
+            && let Some(stream) = self.stream.take()
+        {
+            stream.send.close();
+        }
+    }
 }
 
 impl RemoteCall {
@@ -96,12 +129,17 @@ impl RemoteCall {
     }
 
     fn lost(&self, reason: &str) -> ErrorInfo {
+        let node = &self.node;
+        let What::Call { id, service } = &self.what else {
+            let text = format!("node {node} was lost before it answered ({reason})");
+            return ErrorInfo::new(ErrorKind::PeerLost, text).hint("see `rhd peers`").on(node);
+        };
         ErrorInfo::new(
             ErrorKind::PeerLost,
-            format!("node {} was lost in the middle of a call of {} ({reason})", self.node, self.service),
+            format!("node {node} was lost in the middle of a call of {service} ({reason})"),
         )
         .hint("the call may have run and was not repeated; f.options(retries=1) repeats calls that are safe to run twice")
-        .on(&self.node)
-        .call(self.id)
+        .on(node)
+        .call(id)
     }
 }

@@ -12,7 +12,12 @@ use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Outbox, remote::RemoteCall};
-use crate::{framed::Frame, naming::Hosted, workers::CallStream};
+use crate::{
+    framed::Frame,
+    naming::Hosted,
+    runs::{self, Admitted, Attached},
+    workers::CallStream,
+};
 
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
@@ -29,7 +34,15 @@ enum Source {
     /// With its service, whose code is not pruned while the call runs.
     Local {
         stream: Box<CallStream>,
+        call: Awaited,
+        /// Whether it is a generator.
+        yields: bool,
         _hosted: Arc<Hosted>,
+    },
+    /// A run that is recorded, and ended when this is dropped if its caller alone wants it.
+    Run {
+        attached: Box<Attached>,
+        wanted: Option<Wanted>,
     },
     Remote(Box<RemoteCall>),
     Task {
@@ -37,6 +50,36 @@ enum Source {
         ended: bool,
         _task: AbortOnDrop,
     },
+    One(Option<Frame>),
+    /// There are no more.
+    Over,
+}
+
+/// A call of this node whose replies somebody waits for. Dropped before the final one, it counts as
+/// cancelled.
+pub(super) struct Awaited(pub(super) Arc<Admitted>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.dropped();
+    }
+}
+
+/// A recorded run that is cancelled when this is dropped.
+pub(super) struct Wanted(Option<Arc<Admitted>>);
+
+impl Wanted {
+    pub(super) fn new(call: Arc<Admitted>) -> Self {
+        Self(Some(call))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        if let Some(call) = &self.0 {
+            call.cancel();
+        }
+    }
 }
 
 type Starting = Pin<Box<dyn Future<Output = Result<Replies, ErrorInfo>> + Send>>;
@@ -50,8 +93,23 @@ impl Drop for AbortOnDrop {
 }
 
 impl Replies {
-    pub(super) fn local(stream: CallStream, hosted: Arc<Hosted>) -> Self {
-        Self { source: Source::Local { stream: Box::new(stream), _hosted: hosted }, on_final: None }
+    pub(super) fn local(
+        stream: CallStream,
+        call: Awaited,
+        yields: bool,
+        hosted: Arc<Hosted>,
+    ) -> Self {
+        let stream = Box::new(stream);
+        Self { source: Source::Local { stream, call, yields, _hosted: hosted }, on_final: None }
+    }
+
+    pub(super) fn run(attached: Attached, wanted: Option<Wanted>) -> Self {
+        Self { source: Source::Run { attached: Box::new(attached), wanted }, on_final: None }
+    }
+
+    /// One reply, the final one.
+    pub(super) fn one(frame: Frame) -> Self {
+        Self { source: Source::One(Some(frame)), on_final: None }
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
@@ -107,10 +165,25 @@ impl Replies {
         if let Source::Starting(start) = &mut self.source {
             *self = start.await.unwrap_or_else(Self::failed);
         }
+        let mut ended = None;
         let frame = match &mut self.source {
             // What a start returns has started.
-            Source::Starting(_) => None,
-            Source::Local { stream, .. } => stream.next().await,
+            Source::Starting(_) | Source::Over => None,
+            Source::One(frame) => frame.take(),
+            Source::Local { stream, call, .. } => {
+                let frame = tokio::select! {
+                    biased;
+                    frame = stream.next() => frame,
+                    () = call.0.cancelled() => {
+                        let last = fail_frame(call.0.cancellation());
+                        self.source = Source::Over;
+                        return last.ok();
+                    }
+                };
+                ended = stream.is_over().then(|| call.0.clone());
+                frame
+            }
+            Source::Run { attached, .. } => attached.next().await,
             Source::Remote(call) => match call.next().await? {
                 Ok(frame) => Some(frame),
                 Err(lost) => fail_frame(lost).ok(),
@@ -127,13 +200,46 @@ impl Replies {
                 Some(frame)
             }
         }?;
+        let mut frame = frame;
         if self.on_final.is_some()
             && let Ok(Reply::Done { .. }) = frame.header::<Reply>()
             && let Some(Err(error)) = self.on_final.take().map(|then| then())
         {
-            return fail_frame(error).ok();
+            frame = fail_frame(error).ok()?;
+        }
+        if let Some(call) = ended {
+            call.replied(&frame);
         }
         Some(frame)
+    }
+
+    /// Its caller was lost, without a word. What is left to be looked after: a call that runs here
+    /// and is not recorded.
+    pub(super) async fn orphaned(mut self) -> Option<(Self, Arc<Admitted>)> {
+        if let Source::Starting(start) = &mut self.source {
+            self = start.await.ok()?;
+        }
+        match &mut self.source {
+            Source::Run { wanted, .. } => {
+                if let Some(call) = wanted.as_mut().and_then(|wanted| wanted.0.take()) {
+                    tracing::debug!(?call, "goes on without its caller");
+                }
+                None
+            }
+            // What it yielded was not kept.
+            Source::Local { yields: true, .. } => None,
+            Source::Local { call: Awaited(call), .. } => {
+                let call = call.clone();
+                Some((self, call))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl runs::Source for Replies {
+    async fn next(&mut self) -> Option<Frame> {
+        Self::next(self).await
     }
 }
 

@@ -12,7 +12,12 @@ use rhd_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Calls, Inner, Replies, host, install, peer, questions, replies::fail_frame};
+use super::{
+    Calls, Inner, Replies, asking, host, install, orphans,
+    peer::{self, Pumped},
+    questions,
+    replies::fail_frame,
+};
 use crate::{
     framed::{self, FramedError, Head},
     mesh::Stream,
@@ -51,8 +56,14 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     let peer = stream.peer;
     match arguments(&inner, &head, &mut stream).await {
         Ok((call, body)) => {
-            let started = async move { host::call(&inner, peer, call, body).await };
-            peer::pump(Replies::starting(started), stream).await
+            let starter = inner.clone();
+            let started = async move { host::call(&starter, peer, call, body).await };
+            if let Pumped::Lost(replies, undelivered) =
+                peer::pump(Replies::starting(started), stream).await
+            {
+                orphans::adopt(&inner, replies, undelivered);
+            }
+            Ok(())
         }
         // Arguments may be under way yet: nothing more is read.
         Err(error) => Ok(framed::write(&mut stream.send, &fail_frame(error)?).await?),
@@ -81,10 +92,19 @@ async fn serve_question(inner: Arc<Inner>, mut stream: Stream) -> Result<(), Fra
     // Questions have no body.
     let Some(head) = peer::first_head(&mut stream, 0).await? else { return Ok(()) };
     let peer = stream.peer;
-    let replies = Replies::from_task(move |out| async move {
-        let request = head.header::<Request>().map_err(|e| peer::bad_request(&inner, &e))?;
+    let request = head.header::<Request>().map_err(|e| peer::bad_request(&inner, &e));
+    let request = request.and_then(|request| {
         peer::check_version(request.version(), &inner)?;
-        questions::answer_peer(&inner, peer, request, &out).await
+        Ok(request)
     });
-    peer::pump(replies, stream).await
+    let replies = match request {
+        Ok(request @ (Request::Runs { .. } | Request::Run { .. })) => {
+            Replies::starting(async move { asking::answer_peer(&inner, peer, request).await })
+        }
+        request => Replies::from_task(move |out| async move {
+            questions::answer_peer(&inner, peer, request?, &out).await
+        }),
+    };
+    peer::pump(replies, stream).await;
+    Ok(())
 }

@@ -124,7 +124,48 @@ impl Stream {
     }
 }
 
+/// How the other side left a stream that it still had to read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It closed the stream, or sent what it should not have: it wants no more.
+    Closed,
+    /// The way to it broke, without a word.
+    Lost,
+}
+
+impl RecvHalf {
+    /// Waits until the peer, who has nothing more to say, leaves.
+    pub async fn gone(&mut self) -> Gone {
+        let mut byte = [0];
+        match &mut self.from {
+            From::Direct(recv) => match recv.read(&mut byte).await {
+                Err(quinn::ReadError::ConnectionLost(_)) => Gone::Lost,
+                _ => Gone::Closed,
+            },
+            // A circuit that breaks ends streams as if they had been closed: so closing is said.
+            From::Relayed(recv) => match futures::AsyncReadExt::read(recv, &mut byte).await {
+                Ok(read) if read > 0 => Gone::Closed,
+                _ => Gone::Lost,
+            },
+        }
+    }
+}
+
 impl SendHalf {
+    /// Tells the peer that nothing more is wanted of it, and ends the stream.
+    pub fn close(mut self) {
+        if let To::Relayed(Closing(write)) = &mut self.to
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(mut write) = write.take()
+        {
+            runtime.spawn(async move {
+                let said = futures::AsyncWriteExt::write_all(&mut write, &[0]).await;
+                let _ = futures::AsyncWriteExt::close(&mut write).await;
+                said
+            });
+        }
+    }
+
     /// Ends the stream at once; what the peer has not read yet may be lost.
     pub fn reset(self) {
         self.refuse(0);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Invocation, cancel,
+    Held, Invocation, cancel,
     env::Env,
     lease::{Grant, Lease},
     load::{self, LAST_REPLIES, Loaded, Loading, talk},
@@ -52,6 +52,8 @@ pub(super) struct Active {
     owed: u32,
     _registered: Registered,
     _counted: Counted,
+    /// The last to go.
+    _held: Option<Box<dyn Held>>,
 }
 
 /// Where a call is.
@@ -128,7 +130,7 @@ pub(super) struct Opening {
 
 impl CallStream {
     /// Starts the call on what it was granted.
-    pub(super) async fn open(opening: Opening, inv: Invocation) -> Result<Self, ErrorInfo> {
+    pub(super) async fn open(opening: Opening, mut inv: Invocation) -> Result<Self, ErrorInfo> {
         let Opening { env, grant, deadline, counted } = opening;
         let process = grant.process().clone();
         let (id, logs) = (inv.call.id, inv.call.logs);
@@ -138,6 +140,7 @@ impl CallStream {
         }
         let made = inv.call.instance.clone().filter(|_| inv.call.verb == Verb::New);
         let registered = Registered { process: process.clone(), id };
+        let held = inv.held.take();
         let phase = first_phase(&env, grant, inv, &mailbox, deadline).await?;
         let mut active = Active {
             id,
@@ -150,10 +153,16 @@ impl CallStream {
             owed: 0,
             _registered: registered,
             _counted: counted,
+            _held: held,
             process: process.clone(),
         };
         active.write_at_once();
         Ok(Self { incarnation: process.incarnation, active: Some(active), rest: VecDeque::new() })
+    }
+
+    /// Whether the reply before this was the final one.
+    pub fn is_over(&self) -> bool {
+        self.active.is_none() && self.rest.is_empty()
     }
 
     /// The next reply; `None` after the final one. May be abandoned and called again.

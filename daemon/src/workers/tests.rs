@@ -87,6 +87,7 @@ impl Room {
             ..Call::new(CallId::from_bytes(rand::random()), unit.service.clone())
         };
         Invocation {
+            held: None,
             call,
             body: body.into(),
             unit: Some(unit.clone()),

@@ -196,9 +196,10 @@ async fn one_id_runs_once_at_a_time() {
     let room = Room::new().await;
     let unit = room.code("import time\ndef f():\n    print('begun')\n    time.sleep(60)\n", "f");
     let inv = room.invocation(&unit, json!([]));
-    let mut stream = room.start(inv.clone()).await.unwrap();
+    let same = Invocation { call: inv.call.clone(), ..room.invocation(&unit, json!([])) };
+    let mut stream = room.start(inv).await.unwrap();
     stream.next().await.unwrap();
-    assert_eq!(room.start(inv).await.unwrap_err().kind, ErrorKind::BadRequest);
+    assert_eq!(room.start(same).await.unwrap_err().kind, ErrorKind::BadRequest);
 }
 
 #[tokio::test]

@@ -100,8 +100,9 @@ async fn a_changed_env_gets_a_new_process_and_running_calls_end_in_the_old_one()
     spec.env_vars.insert("COLOUR".into(), "blue".into());
     room.ensure(&spec).await.0.unwrap();
     let inv = room.invocation(&unit, json!([null]));
-    let new = room.workers.call("mine", inv.clone()).await.unwrap();
-    let gone = Invocation { incarnation: Some(old.incarnation), ..inv };
+    let gone = room.invocation(&unit, json!([null]));
+    let gone = Invocation { incarnation: Some(old.incarnation), ..gone };
+    let new = room.workers.call("mine", inv).await.unwrap();
     assert_eq!(room.workers.call("mine", gone).await.unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(rest(new).await.value(), "blue");
     std::fs::write(&gate, "").unwrap();

@@ -1,0 +1,276 @@
+//! Questions about runs: answered by this node, by the one that is named, or by whichever knows.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use rhd_protocol::{
+    VERSION,
+    api::Request,
+    call::Reply,
+    error::{ErrorInfo, ErrorKind},
+    frame::{self, MAX_BODY},
+    id::{CallId, NodeId},
+    machine::receipt::{Heard, Known, Receipt, merge},
+    run::{RunAsk, RunInfo, RunStatus},
+    wire,
+};
+use serde::de::DeserializeOwned;
+
+use super::{Inner, Replies, peer, remote};
+use crate::{
+    framed::{self, Frame},
+    mesh::Priority,
+    naming::Route,
+    runs,
+};
+
+/// How long a node may take to say what it knows, its link included.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Answers a client of this node.
+pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies, ErrorInfo> {
+    match request {
+        Request::Runs { node: None, name, limit, .. } => everywhere(inner, name, limit).await,
+        Request::Runs { v, node: Some(node), name, limit } => match inner.naming.node(&node)? {
+            Route::Here => listed(inner, name, limit).await,
+            Route::Peer(peer) => {
+                forward(inner, peer, Request::Runs { v, node: None, name, limit }).await
+            }
+        },
+        Request::Run { v, run, node: Some(node), ask } => match inner.naming.node(&node)? {
+            Route::Here => here(inner, &run, ask, None).await,
+            Route::Peer(peer) => {
+                forward(inner, peer, Request::Run { v, run, node: None, ask }).await
+            }
+        },
+        Request::Run { v, run, node: None, ask } => {
+            let age_ms = match &ask {
+                RunAsk::Info { age_ms } => *age_ms,
+                _ => None,
+            };
+            match (locate(inner, &run, age_ms).await?, ask) {
+                (Located { info, .. }, RunAsk::Info { .. }) => one(&info),
+                (Located { node: None, .. }, _) => Err(inner.runs.unknown(&run)),
+                (Located { node: Some(Route::Here), info }, ask) => {
+                    here(inner, &info.id.to_string(), ask, None).await
+                }
+                (Located { node: Some(Route::Peer(peer)), info }, ask) => {
+                    let run = info.id.to_string();
+                    forward(inner, peer, Request::Run { v, run, node: None, ask }).await
+                }
+            }
+        }
+        _ => Err(not_one()),
+    }
+}
+
+/// Answers a peer: only about this node.
+pub(super) async fn answer_peer(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    request: Request,
+) -> Result<Replies, ErrorInfo> {
+    match request {
+        Request::Runs { name, limit, .. } => listed(inner, name, limit).await,
+        Request::Run { run, ask, .. } => here(inner, &run, ask, Some(peer)).await,
+        _ => Err(not_one()),
+    }
+}
+
+async fn listed(inner: &Inner, name: Option<String>, limit: u32) -> Result<Replies, ErrorInfo> {
+    one(&inner.runs.list(name, limit).await)
+}
+
+/// The runs of all nodes that can be reached, as one list.
+async fn everywhere(inner: &Inner, name: Option<String>, limit: u32) -> Result<Replies, ErrorInfo> {
+    let peers: Vec<NodeId> = inner.mesh.peers().borrow().iter().map(|peer| peer.node).collect();
+    let request = Request::Runs { v: VERSION, node: None, name: name.clone(), limit };
+    let answers = peers.iter().map(|peer| question::<Vec<RunInfo>>(inner, *peer, &request));
+    let (mut infos, answers) = tokio::join!(inner.runs.list(name, limit), join_all(answers));
+    for (peer, answer) in peers.iter().zip(answers) {
+        match answer {
+            Ok(theirs) => infos.extend(theirs),
+            Err(error) => {
+                tracing::debug!(peer = %peer.short(), %error, "its runs are not listed");
+            }
+        }
+    }
+    infos.sort_by_key(|info| std::cmp::Reverse((info.started_ms, info.id)));
+    if limit > 0 {
+        infos.truncate(limit as usize);
+    }
+    one(&infos)
+}
+
+/// Does what is asked about a run of this node; `peer` is the node that asks, if another does.
+async fn here(
+    inner: &Inner,
+    run: &str,
+    ask: RunAsk,
+    peer: Option<NodeId>,
+) -> Result<Replies, ErrorInfo> {
+    let runs = &inner.runs;
+    let Some(id) = runs.id_of(run)? else {
+        return match ask {
+            RunAsk::Info { .. } => one(&nobodys(run)),
+            _ => Err(runs.unknown(run)),
+        };
+    };
+    if let (Some(peer), RunAsk::Cancel | RunAsk::Remove) = (peer, &ask)
+        && runs.caller_of(id) != Some(peer)
+    {
+        peer::may_change(inner, peer)?;
+    }
+    match ask {
+        RunAsk::Info { age_ms } => one(&runs.info(id, age_ms).await?),
+        RunAsk::Inputs => Ok(Replies::one(runs.inputs(id).await?)),
+        RunAsk::Cancel => one(&runs.cancel(id).await?),
+        RunAsk::Remove => {
+            runs.remove(id).await?;
+            one(&())
+        }
+        RunAsk::Logs { .. } | RunAsk::Attach { .. } => {
+            Ok(Replies::run(runs.attach(id, ask).await?, None))
+        }
+    }
+}
+
+/// What is known of a run, and where; nowhere means that it never started.
+struct Located {
+    node: Option<Route>,
+    info: RunInfo,
+}
+
+/// Asks this node, then all others at once.
+async fn locate(inner: &Inner, run: &str, age_ms: Option<u64>) -> Result<Located, ErrorInfo> {
+    let by_id = run.parse::<CallId>().is_ok();
+    let own = match inner.runs.id_of(run)? {
+        Some(id) => inner.runs.info(id, age_ms).await,
+        None => Ok(nobodys(run)),
+    };
+    if let Ok(info) = &own
+        && by_id
+        && info.status != RunStatus::NotStarted
+    {
+        return Ok(Located { node: Some(Route::Here), info: info.clone() });
+    }
+    let peers: Vec<NodeId> = inner.mesh.peers().borrow().iter().map(|peer| peer.node).collect();
+    let ask = RunAsk::Info { age_ms };
+    let request = Request::Run { v: VERSION, run: run.into(), node: None, ask };
+    let asked = peers.iter().map(|peer| question::<RunInfo>(inner, *peer, &request));
+    let mut answers = vec![own];
+    answers.extend(join_all(asked).await);
+    let route = |at: usize| match at.checked_sub(1).and_then(|at| peers.get(at)) {
+        Some(peer) => Route::Peer(*peer),
+        None => Route::Here,
+    };
+    if !by_id {
+        let known = answers.iter().enumerate().filter_map(|(at, a)| Some((at, a.as_ref().ok()?)));
+        let newest = known.max_by_key(|(_, info)| info.started_ms);
+        if let Some((at, info)) = newest.filter(|(_, info)| info.started_ms > 0) {
+            return Ok(Located { node: Some(route(at)), info: info.clone() });
+        }
+    }
+    let knowledge: Vec<Option<Known>> = answers.iter().map(known).collect();
+    match merge(&knowledge) {
+        Heard::Known { node, .. } => match answers.swap_remove(node) {
+            Ok(info) => Ok(Located { node: Some(route(node)), info }),
+            Err(error) => Err(error),
+        },
+        Heard::Unsure { silent } => {
+            let first = silent.first().copied().unwrap_or(0);
+            let why = answers.swap_remove(first).err();
+            let nodes = silent.iter().map(|at| match route(*at) {
+                Route::Here => inner.mesh.name(),
+                Route::Peer(peer) => inner.name_of(peer),
+            });
+            Err(unsure(run, &nodes.collect::<Vec<_>>(), why))
+        }
+        _ => Ok(Located { node: None, info: nobodys(run) }),
+    }
+}
+
+fn known(answer: &Result<RunInfo, ErrorInfo>) -> Option<Known> {
+    let info = answer.as_ref().ok()?;
+    Some(match info.status {
+        RunStatus::NotStarted if info.host.is_empty() => Known::Never,
+        status => {
+            let (started_ms, ended_ms) = (info.started_ms, info.ended_ms);
+            Known::Yes(Receipt { status, started_ms, ended_ms })
+        }
+    })
+}
+
+/// What is said of a run that no node knows.
+fn nobodys(run: &str) -> RunInfo {
+    let id = run.parse::<CallId>();
+    RunInfo {
+        name: if id.is_ok() { String::new() } else { run.into() },
+        id: id.unwrap_or_else(|_| CallId::from_bytes([0; 16])),
+        status: RunStatus::NotStarted,
+        host: String::new(),
+        caller: String::new(),
+        service: String::new(),
+        verb: Default::default(),
+        method: None,
+        started_ms: 0,
+        ended_ms: 0,
+        recorded: false,
+        result: None,
+        error: None,
+    }
+}
+
+fn unsure(run: &str, silent: &[String], why: Option<ErrorInfo>) -> ErrorInfo {
+    let nodes = silent.join(", ");
+    let why = why.map(|error| format!(" ({error})")).unwrap_or_default();
+    let mut error = ErrorInfo::new(
+        ErrorKind::PeerLost,
+        format!("nobody else knows run {run}; {nodes} may, and can't say{why}"),
+    )
+    .hint(format!("ask again when {nodes} can be reached; do not repeat what may have run"));
+    if let [node] = silent {
+        error = error.on(node);
+    }
+    if run.parse::<CallId>().is_ok() { error.call(run) } else { error }
+}
+
+/// Asks a peer for a value, within a time.
+async fn question<T: DeserializeOwned>(
+    inner: &Inner,
+    peer: NodeId,
+    request: &Request,
+) -> Result<T, ErrorInfo> {
+    let node = inner.name_of(peer);
+    let lost = |e: &dyn std::fmt::Display| {
+        ErrorInfo::new(ErrorKind::PeerLost, format!("node {node} did not answer: {e}")).on(&node)
+    };
+    let ask = async {
+        let mut stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await?;
+        framed::send(&mut stream.send, request, Bytes::new()).await.map_err(|e| lost(&e))?;
+        let frame: Option<Frame> =
+            framed::read(&mut stream.recv, MAX_BODY).await.map_err(|e| lost(&e))?;
+        let frame = frame.ok_or_else(|| lost(&"the stream ended"))?;
+        match frame.header::<Reply>().map_err(|e| lost(&e))? {
+            Reply::Done { .. } => frame::decode(&frame.body).map_err(|e| lost(&e)),
+            Reply::Fail { error, .. } => Err(error.on(&node)),
+            _ => Err(lost(&"it said something else")),
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(lost(&"it took too long")))
+}
+
+/// Passes a question on, and the replies back as they come.
+async fn forward(inner: &Inner, peer: NodeId, request: Request) -> Result<Replies, ErrorInfo> {
+    let stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await?;
+    Ok(Replies::remote(remote::question(inner, stream, &request).await?))
+}
+
+fn one(value: &impl serde::Serialize) -> Result<Replies, ErrorInfo> {
+    Ok(Replies::one(runs::reply(value)?))
+}
+
+fn not_one() -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, "not a question about runs")
+}
