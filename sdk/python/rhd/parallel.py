@@ -52,7 +52,7 @@ class Batch:
 
 def ordered(
     call: Callable[..., Any],
-    arguments: Iterable[tuple[Any, ...]],
+    arguments: Iterable[Any],
     concurrency: int,
     return_exceptions: bool,
 ) -> Iterator[Any]:
@@ -63,7 +63,7 @@ def ordered(
 
 
 def _ordered(
-    call: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], concurrency: int, keep: bool
+    call: Callable[..., Any], arguments: Iterator[Any], concurrency: int, keep: bool
 ) -> Iterator[Any]:
     batch = Batch()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="rhd-map")

@@ -42,9 +42,14 @@ class Stream:
                     self.close()
                     raise
                 continue
-            except BaseException:
+            except BaseException as e:
+                revive = self._pursuit.revives(e)
                 self.close()
-                raise
+                if revive is None or not revive():
+                    raise
+                self._pursuit.again()
+                self._over = False
+                continue
             if self._pursuit.took(reply):
                 self._over = reply["t"] == "done"
                 return reply, body
@@ -141,9 +146,16 @@ class AsyncStream:
                     self.close()
                     raise
                 continue
-            except BaseException:
+            except BaseException as e:
+                revive = self._pursuit.revives(e)
                 self.close()
-                raise
+                if revive is None:
+                    raise
+                if not await asyncio.get_running_loop().run_in_executor(None, revive):
+                    raise
+                self._pursuit.again()
+                self._over = False
+                continue
             if self._pursuit.took(reply):
                 self._over = reply["t"] == "done"
                 return reply, body

@@ -12,8 +12,9 @@ What may still run is never repeated: while nobody can say, it is asked again, l
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from . import config, console, errors
@@ -75,6 +76,8 @@ class Pursuit:
         # When it was lost, and attached to, since the last reply.
         self._since = 0.0
         self._attached = False
+        # Whether the service was put there again for this request.
+        self._revived = False
 
     @classmethod
     def calling(cls, target: Target, parts: list[Any], verb: str, extra: dict[str, Any]) -> Pursuit:
@@ -102,7 +105,7 @@ class Pursuit:
         if self._made is not None:
             target, self.parts, verb, extra = self._made
             self.call, self.request = target.header(self.parts, verb, extra)
-            self._attached = False
+            self._attached = self._revived = False
             self._began = time.monotonic()
             self.sink.again(anew=True)
 
@@ -168,6 +171,19 @@ class Pursuit:
     def _longer(self) -> float:
         pause, self._pause = self._pause, min(self._pause * 2, PAUSES[1])
         return pause
+
+    def revives(self, error: BaseException) -> Callable[[], bool] | None:
+        """What may help against a failure that arrived, where nothing has run: if it says that it
+        did, `again` makes the next request."""
+        if not isinstance(error, errors.NotFound) or self.request["op"] != "call":
+            return None
+        revive = None if self._made is None or self._revived else self._made[0].revive
+        return None if revive is None else functools.partial(revive, error)
+
+    def again(self) -> None:
+        """Calls once more, which is no repetition."""
+        self._call()
+        self._revived = True
 
     def failed(self, error: BaseException) -> BaseException:
         """What to raise for a failure that arrived."""

@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, Literal, overload
@@ -13,12 +14,18 @@ from typing import Any, Literal, overload
 from . import config, frames
 from .connection import Connection, failed, lost
 from .daemon import ANSWER, Daemon, daemon, decode
-from .errors import NotFound
+from .errors import Conflict, NotFound, Timeout
 from .iterators import AsyncRemoteIterator, RemoteIterator
 from .pursuit import AsyncStream, Stream
 from .receipts import Pursuit, question
 from .target import Target, body, recording
 
+SETTLING = 2.0
+"""Seconds that the record of a run may take to say that it ended, after its result is there."""
+PAUSE = 0.01
+"""Seconds between two looks at that."""
+CLAIM = 10.0
+"""Seconds that a run may take from its claim of a name until it can be found."""
 FINAL = frozenset({"COMPLETED", "CANCELLED", "ERROR", "INTERRUPTED"})
 
 
@@ -44,6 +51,8 @@ class Run:
         self._known = info
         self._yields = yields
         self._blocks: list[Any] = []
+        # Its final reply was here; its host may need a moment to close the record.
+        self._over = False
         self.calls: list[Run] = []
         """The runs of the calls made in `with rh.run(…)`, in the order in which they were made."""
 
@@ -69,8 +78,18 @@ class Run:
         known = self._known
         if known is not None and known["status"] in FINAL:
             return known
-        ask = question(self._run, self._node, "info")
-        return self._learn(self._at().ask(ask, (), "", ANSWER))
+        limit = time.monotonic() + SETTLING
+        while True:
+            ask = question(self._run, self._node, "info")
+            info = self._learn(self._at().ask(ask, (), "", ANSWER))
+            # Who has its result in hand must not be told that it runs.
+            if not self._over or info["status"] != "RUNNING" or time.monotonic() > limit:
+                return info
+            time.sleep(PAUSE)
+
+    def _fixed(self) -> dict[str, Any]:
+        """What does not change from the start on."""
+        return self._info() if self._known is None else self._known
 
     def _learn(self, info: dict[str, Any]) -> dict[str, Any]:
         # One that nobody knows by its name may come yet, under an id that nobody knows.
@@ -93,33 +112,33 @@ class Run:
     @property
     def id(self) -> str:
         """The id of its call."""
-        return str(self._info()["id"])
+        return str(self._fixed()["id"])
 
     @property
     def name(self) -> str:
         """Its name; empty for a call that nobody named."""
-        return str(self._info().get("name") or "")
+        return str(self._fixed().get("name") or "")
 
     @property
     def host(self) -> str:
         """The node that runs or ran it."""
-        return str(self._info().get("host") or "")
+        return str(self._fixed().get("host") or "")
 
     @property
     def caller(self) -> str:
         """The node that it was called from."""
-        return str(self._info().get("caller") or "")
+        return str(self._fixed().get("caller") or "")
 
     @property
     def service(self) -> str:
         """What was called: the name of the function or object, and the method."""
-        info = self._info()
+        info = self._fixed()
         return ".".join(filter(None, (info.get("service"), info.get("method"))))
 
     @property
     def started_at(self) -> datetime | None:
         """When its host took it, by the host's clock."""
-        return _time(self._info().get("started_ms"))
+        return _time(self._fixed().get("started_ms"))
 
     @property
     def ended_at(self) -> datetime | None:
@@ -140,18 +159,14 @@ class Run:
         Raises `Timeout` when that takes longer, which leaves the run as it is. Of a generator, an
         iterator of all its items.
         """
-        stream = self._attached(timeout, False)
-        reply, data = stream.next()
-        if reply["t"] == "item":
-            return RemoteIterator(Stream.close, stream, (reply, data), keep=self)
-        stream.close()
-        value = decode(reply, data)
-        return iter(()) if self._yields else value
+        value = self._attach(timeout, False)
+        return iter(()) if self._yields and value is None else value
 
     async def async_result(self, timeout: float | None = None) -> Any:
         """The same without blocking the running loop."""
         stream = AsyncStream(self._pursuit(timeout, False))
-        reply, data = await stream.next()
+        with self._ending():
+            reply, data = await stream.next()
         if reply["t"] == "item":
             close, drop = AsyncStream.close, AsyncStream.close_from_anywhere
             return AsyncRemoteIterator(close, drop, stream, (reply, data), keep=self)
@@ -160,15 +175,29 @@ class Run:
 
     def attach(self) -> Any:
         """Its result, with its output shown from the start and as it comes."""
-        stream = self._attached(None, True)
-        reply, data = stream.next()
+        return self._attach(None, True)
+
+    def _attach(self, timeout: float | None, logs: bool) -> Any:
+        stream = Stream(self._pursuit(timeout, logs))
+        with self._ending():
+            reply, data = stream.next()
         if reply["t"] == "item":
             return RemoteIterator(Stream.close, stream, (reply, data), keep=self)
         stream.close()
         return decode(reply, data)
 
-    def _attached(self, timeout: float | None, logs: bool) -> Stream:
-        return Stream(self._pursuit(timeout, logs))
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Takes note of the end of the run, which is what comes first but for items of a generator:
+        for these, looking once more does no harm."""
+        try:
+            yield
+        except Timeout:
+            raise
+        except Exception:
+            self._over = True
+            raise
+        self._over = not self._yields
 
     def _pursuit(self, timeout: float | None, logs: bool) -> Pursuit:
         return Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
@@ -180,7 +209,16 @@ class Run:
 
     def delete(self) -> None:
         """Forgets what was kept of it; fails while it runs."""
-        self._at().ask(question(self._run, self._node, "remove"), (), "", ANSWER)
+        limit = time.monotonic() + SETTLING
+        while True:
+            try:
+                self._at().ask(question(self._run, self._node, "remove"), (), "", ANSWER)
+                return
+            except Conflict:
+                # One that has ended may take a moment to close its record.
+                if self.status not in FINAL or time.monotonic() > limit:
+                    raise
+                time.sleep(PAUSE)
 
     # --- its output
 
@@ -318,6 +356,19 @@ def finished(name: str) -> tuple[Run | None, str]:
         if status in ("COMPLETED", "RUNNING"):
             return found, status
     return None, ""
+
+
+class Quicker:
+    """For a caller whose name for a run somebody else has claimed: it shows in a moment."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + CLAIM
+
+    def pause(self, error: Conflict) -> float:
+        """How long to wait before looking again; raises the error when that can't help."""
+        if error.__cause__ is not None or time.monotonic() > self._until:
+            raise error
+        return 0.02
 
 
 async def in_thread(fn: Any, *args: Any) -> Any:

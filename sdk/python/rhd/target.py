@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from . import codec, config
 from .daemon import Daemon, call_id
+from .errors import NotFound
 
 GENERATORS = frozenset({"generator", "async_generator"})
 ASYNC = frozenset({"coroutine", "async_generator"})
@@ -59,7 +61,7 @@ recording: ContextVar[Block | None] = ContextVar("rhd_recording", default=None)
 class Target:
     """A service on a node (or on whichever node hosts it), as calls are addressed to it."""
 
-    __slots__ = ("_template", "daemon", "lease", "node", "node_id", "options", "service")
+    __slots__ = ("_template", "daemon", "lease", "node", "node_id", "options", "revive", "service")
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Target:
         node_id: str | None,
         options: Options = DEFAULT,
         lease: Any = None,
+        revive: Callable[[NotFound], bool] | None = None,
     ) -> None:
         self.daemon = daemon
         self.service = service
@@ -77,6 +80,8 @@ class Target:
         self.options = options
         # Whatever can call an object keeps it alive, a method or an iterator alone too.
         self.lease = lease
+        # Puts it there again, where a node has forgotten it.
+        self.revive = revive
         self._template: dict[str, Any] = {
             "v": config.VERSION,
             "service": service,
@@ -94,7 +99,9 @@ class Target:
 
     def with_options(self, options: Options) -> Target:
         """The same service, called in another way."""
-        return Target(self.daemon, self.service, self.node, self.node_id, options, self.lease)
+        return Target(
+            self.daemon, self.service, self.node, self.node_id, options, self.lease, self.revive
+        )
 
     def header(
         self, parts: list[Any], verb: str, extra: dict[str, Any]
