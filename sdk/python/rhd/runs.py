@@ -170,6 +170,7 @@ class Run:
         if reply["t"] == "item":
             close, drop = AsyncStream.close, AsyncStream.close_from_anywhere
             return AsyncRemoteIterator(close, drop, stream, (reply, data), keep=self)
+        self._over = True
         stream.close()
         return decode(reply, data)
 
@@ -183,13 +184,13 @@ class Run:
             reply, data = stream.next()
         if reply["t"] == "item":
             return RemoteIterator(Stream.close, stream, (reply, data), keep=self)
+        self._over = True
         stream.close()
         return decode(reply, data)
 
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:
-        """Takes note of the end of the run, which is what comes first but for items of a generator:
-        for these, looking once more does no harm."""
+        """Takes note of the end of the run, where it failed."""
         try:
             yield
         except Timeout:
@@ -197,7 +198,6 @@ class Run:
         except Exception:
             self._over = True
             raise
-        self._over = not self._yields
 
     def _pursuit(self, timeout: float | None, logs: bool) -> Pursuit:
         return Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
