@@ -31,6 +31,7 @@ from .function import function
 from .module import Module, module
 from .names import exists, load, ls
 from .runs import Run, run
+from .tracing import trace
 
 __version__ = "0.1.0"
 
@@ -61,4 +62,5 @@ __all__ = [
     "ls",
     "module",
     "run",
+    "trace",
 ]

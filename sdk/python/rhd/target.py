@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from . import codec, config
+from . import codec, config, tracing
 from .daemon import Daemon, call_id
 from .errors import NotFound
 
@@ -110,6 +110,9 @@ class Target:
         call = call_id()
         lengths = [p.nbytes if type(p) is memoryview else len(p) for p in parts]
         fields = {**self._template, "id": call, "verb": verb, "parts": lengths, **extra}
+        trace = tracing.trace()
+        if trace is not None:
+            fields["trace"] = trace
         block = recording.get()
         if block is not None and verb == "call":
             asked = fields.get("run") or {"name": "", "detach": False}
