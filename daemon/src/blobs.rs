@@ -31,6 +31,7 @@ use rhd_protocol::{
     api::LocalRoot,
     error::{ErrorInfo, ErrorKind},
     id::Hash,
+    program::Target,
     wire::{Manifest, RootOffer, safe_path},
     worker::CodeRoot,
 };
@@ -98,6 +99,20 @@ impl Blobs {
         let origin = origin.to_owned();
         self.run(move |inner| {
             snapshot::take(&root, &origin, &inner.config, &inner.cache).map_err(BlobError::from)
+        })
+        .await
+    }
+
+    /// Reads a program of this machine: its content, and what it was built for.
+    pub async fn program(
+        &self,
+        path: String,
+        origin: &str,
+    ) -> Result<(Snapshot, Target), ErrorInfo> {
+        let origin = origin.to_owned();
+        self.run(move |inner| {
+            snapshot::take_program(&path, &origin, &inner.config, &inner.cache)
+                .map_err(BlobError::from)
         })
         .await
     }

@@ -32,6 +32,7 @@ mod mailbox;
 mod output;
 mod pings;
 mod process;
+mod program;
 mod python;
 mod specs;
 mod stream;
@@ -40,7 +41,8 @@ mod stream;
 mod tests;
 
 pub use config::Config;
-pub use handle::{StartError, Workers, WorkersTasks};
+pub use handle::{Counts, StartError, Workers, WorkersTasks};
+pub use program::targets;
 pub use stream::CallStream;
 
 /// Code that a call needs, loaded into a process before the first call of its version there.

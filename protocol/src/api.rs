@@ -239,6 +239,9 @@ pub struct DeployRequest {
     pub roots: Vec<LocalRoot>,
     /// The function or class.
     pub entry: Entry,
+    /// A program on the client's own machine that becomes the env's: for [`Entry::Native`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
 }
 
 /// A deployment that is ready to be called.

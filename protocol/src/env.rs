@@ -24,9 +24,23 @@ pub enum EnvSpecError {
         "an env's name has at most {MAX_NAME} characters, no spaces at its ends and no control characters"
     )]
     Name,
+    /// A program brings its own.
+    #[error("the env of a program has no interpreter, packages or setup commands")]
+    Binary,
     /// Over the limits.
     #[error("env of more than {MAX_ENTRIES} entries or {MAX_TEXT} bytes")]
     TooLarge,
+}
+
+/// A program that is the worker of its env: it serves the functions compiled into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binary {
+    /// Its content.
+    pub hash: Hash,
+    /// Bytes.
+    pub size: u64,
+    /// What it was built for, as [`Target`](crate::program::Target) reads it off the file.
+    pub target: String,
 }
 
 /// The name of the env that every node has.
@@ -56,6 +70,9 @@ pub struct EnvSpec {
     /// Worker processes; those after the first serve stateless functions.
     #[serde(default)]
     pub workers: Option<u32>,
+    /// A program to start in place of an interpreter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<Binary>,
     /// What it needs of its node; no part of what is built.
     #[serde(default, skip_serializing_if = "Compute::is_empty")]
     pub compute: Compute,
@@ -88,6 +105,9 @@ impl EnvSpec {
         field("reqs", &reqs);
         let setup: Vec<&str> = self.setup_cmds.iter().map(String::as_str).collect();
         field("setup", &setup);
+        if let Some(binary) = &self.binary {
+            field("binary", &[&binary.hash.to_string()]);
+        }
         Hash::from_bytes(*hasher.finalize().as_bytes())
     }
 
@@ -95,6 +115,7 @@ impl EnvSpec {
     pub fn is_bare(&self) -> bool {
         self.conda_env.is_none()
             && self.python.is_none()
+            && self.binary.is_none()
             && self.setup_cmds.is_empty()
             && self.reqs.iter().all(|r| r.trim().is_empty())
     }
@@ -108,6 +129,12 @@ impl EnvSpec {
         if name.chars().count() > MAX_NAME || name.contains(char::is_control) || name.trim() != name
         {
             return Err(EnvSpecError::Name);
+        }
+        if let Some(binary) = &self.binary {
+            let alone = Self { binary: None, ..self.clone() }.is_bare();
+            if !alone || binary.target.len() > MAX_NAME {
+                return Err(EnvSpecError::Binary);
+            }
         }
         let entries = [self.reqs.len(), self.setup_cmds.len(), self.env_vars.len()];
         let texts = self.reqs.iter().chain(&self.setup_cmds).chain(&self.python);

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod membership;
 pub mod name;
 pub mod presence;
+pub mod program;
 pub mod run;
 pub mod service;
 pub mod ticket;

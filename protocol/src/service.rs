@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Hash;
+use crate::{call::Codec, id::Hash};
 
 /// What kind of thing answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct Interface {
     /// Class methods and static methods: callable without an instance.
     #[serde(default)]
     pub class_members: Vec<String>,
+    /// The encoding that it takes where it does not take pickle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Codec>,
 }
 
 /// A service as its host knows it.

@@ -100,6 +100,11 @@ pub enum Entry {
         /// `3.11`: bytecode of one minor version runs on no other.
         python: String,
     },
+    /// Compiled into the program of its env.
+    Native {
+        /// The path that it is registered under, `crate::module::function`.
+        symbol: String,
+    },
 }
 
 /// What [`Verb::Load`](crate::call::Verb::Load) loads, under the call's `service` name.

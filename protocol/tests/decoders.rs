@@ -160,6 +160,7 @@ fn envs() -> impl Strategy<Value = EnvSpec> {
             setup_cmds,
             env_vars,
             workers,
+            binary: None,
         })
 }
 

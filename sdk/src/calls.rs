@@ -8,6 +8,7 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame,
     id::CallId,
+    run::RunOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -22,12 +23,16 @@ pub struct Invocation {
     pub method: Option<String>,
     /// The node that must run it; none: whoever hosts it.
     pub node: Option<String>,
+    /// What to call the instance that is constructed.
+    pub instance: Option<String>,
     /// Calls, or reads an attribute.
     pub verb: Verb,
     /// What it may take; none: as long as it wants.
     pub timeout: Option<Duration>,
     /// Whether its stdout and stderr are wanted.
     pub logs: bool,
+    /// What its host is to keep of it.
+    pub run: Option<RunOptions>,
 }
 
 impl Invocation {
@@ -53,22 +58,8 @@ impl Client {
         args: &impl Serialize,
     ) -> Result<R, ErrorInfo> {
         let kwargs = BTreeMap::<String, ()>::new();
-        let mut replies = self.start(what, Codec::Msgpack, args, &kwargs).await?;
-        while let Some((reply, body)) = replies.next().await? {
-            match reply {
-                Reply::Done { codec, .. } => return value_of(codec, &body),
-                Reply::Fail { error, .. } => return Err(error),
-                Reply::Item { .. } => {
-                    return Err(ErrorInfo::new(
-                        ErrorKind::BadRequest,
-                        format!("{} is a generator", what.service),
-                    )
-                    .hint("read its items with Client::start"));
-                }
-                Reply::Log { .. } | Reply::Progress { .. } => {}
-            }
-        }
-        Err(not_understood("it has no end"))
+        let replies = self.start(what, Codec::Msgpack, args, &kwargs).await?;
+        result(replies, &what.service, |_, _| ()).await
     }
 
     /// Starts a call and hands out its replies.
@@ -84,6 +75,8 @@ impl Client {
             node: what.node.clone(),
             verb: what.verb,
             method: what.method.clone(),
+            instance: what.instance.clone(),
+            run: what.run.clone(),
             codec,
             parts: vec![body.len() as u64],
             timeout_ms: what.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
@@ -92,6 +85,28 @@ impl Client {
         };
         self.request(&Request::Call { call }, &body).await
     }
+}
+
+/// Reads a call to its result; `output` takes what it wrote.
+pub(crate) async fn result<R: DeserializeOwned>(
+    mut replies: Replies,
+    name: &str,
+    mut output: impl FnMut(u8, &[u8]),
+) -> Result<R, ErrorInfo> {
+    while let Some((reply, body)) = replies.next().await? {
+        match reply {
+            Reply::Done { codec, .. } => return value_of(codec, &body),
+            Reply::Fail { error, .. } => return Err(error),
+            Reply::Item { .. } => {
+                let text = format!("{name} is a generator");
+                return Err(ErrorInfo::new(ErrorKind::BadRequest, text)
+                    .hint("read its items: Function::stream"));
+            }
+            Reply::Log { fd, .. } => output(fd, &body),
+            Reply::Progress { .. } => {}
+        }
+    }
+    Err(not_understood("it has no end"))
 }
 
 /// Encodes plain data.

@@ -19,7 +19,7 @@ use rhd_protocol::{
 };
 
 /// Connections kept for the next request; those beyond it are closed.
-const IDLE: usize = 16;
+const IDLE: usize = 128;
 
 /// A cloneable handle on the daemon of one home.
 #[derive(Debug, Clone)]

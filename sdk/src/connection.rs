@@ -12,6 +12,10 @@ use tokio::{
 
 /// A body is read in steps of at most this many bytes, so that a claimed length allocates nothing.
 const STEP: usize = 1024 * 1024;
+/// Bytes asked of the socket at once while small frames come in.
+const READ: usize = 8 * 1024;
+/// Bodies up to this size are joined with their header into one write.
+const JOIN: usize = 64 * 1024;
 
 /// Why a frame can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -26,16 +30,19 @@ pub(crate) enum ConnectionError {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: UnixStream,
+    /// What was read and not yet handed out.
+    read: BytesMut,
 }
 
 impl Connection {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream }
+        Self { stream, read: BytesMut::new() }
     }
 
     /// Whether the daemon still holds its end and has said nothing unasked.
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        self.read.is_empty()
+            && matches!(self.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     pub(crate) async fn send(
@@ -43,7 +50,11 @@ impl Connection {
         header: &impl Serialize,
         body: &[u8],
     ) -> Result<(), ConnectionError> {
-        let head = frame::encode(header, body.len())?;
+        let mut head = frame::encode(header, body.len())?;
+        if body.len() <= JOIN {
+            head.extend_from_slice(body);
+            return Ok(self.stream.write_all(&head).await?);
+        }
         self.stream.write_all(&head).await?;
         Ok(self.stream.write_all(body).await?)
     }
@@ -52,21 +63,29 @@ impl Connection {
     pub(crate) async fn receive<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Bytes)>, ConnectionError> {
-        let mut prefix = [0; PREFIX];
-        let first = self.stream.read(&mut prefix).await?;
-        if first == 0 {
-            return Ok(None);
+        let lengths = loop {
+            if let Some(prefix) = self.read.first_chunk::<PREFIX>() {
+                break Prefix::parse(*prefix, MAX_BODY)?;
+            }
+            if !self.fill(PREFIX - self.read.len()).await? {
+                return Ok(None);
+            }
+        };
+        let whole = PREFIX + lengths.header + lengths.body;
+        while self.read.len() < whole {
+            self.fill(whole - self.read.len()).await?;
         }
-        self.stream.read_exact(&mut prefix[first..]).await?;
-        let lengths = Prefix::parse(prefix, MAX_BODY)?;
-        let mut header = vec![0; lengths.header];
-        self.stream.read_exact(&mut header).await?;
-        let mut body = BytesMut::new();
-        while body.len() < lengths.body {
-            let start = body.len();
-            body.resize(start + STEP.min(lengths.body - start), 0);
-            self.stream.read_exact(&mut body[start..]).await?;
+        let mut frame = self.read.split_to(whole);
+        let body = frame.split_off(PREFIX + lengths.header).freeze();
+        Ok(Some((frame::decode(&frame[PREFIX..])?, body)))
+    }
+
+    /// Reads some of the bytes that are missing; false when the daemon closed between frames.
+    async fn fill(&mut self, missing: usize) -> io::Result<bool> {
+        self.read.reserve(missing.clamp(READ, STEP));
+        if self.stream.read_buf(&mut self.read).await? > 0 {
+            return Ok(true);
         }
-        Ok(Some((frame::decode(&header)?, body.freeze())))
+        if self.read.is_empty() { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }

@@ -17,21 +17,40 @@
 //! kept for the next. Dropping [`Replies`] before the last one cancels the request.
 
 mod address;
+mod args;
 mod autostart;
 mod calls;
 mod client;
+mod cluster;
 mod connection;
+mod deploy;
+mod env;
+mod function;
+mod items;
+mod module;
 mod requests;
+mod run;
+pub mod worker;
 
 use std::path::{Path, PathBuf};
 
+pub use args::Args;
 pub use calls::{Invocation, body_of, value_of};
 pub use client::{Client, Replies};
+pub use cluster::Cluster;
+pub use deploy::{Deploy, Native};
+pub use env::Env;
+pub use function::Function;
+pub use items::Items;
+pub use module::Module;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,
     error::{ErrorInfo, ErrorKind},
+    run::{RunInfo, RunStatus},
 };
+pub use run::Run;
+pub use worker::{Cancellation, cancellation, cancelled};
 
 /// The name of the daemon's socket in its home.
 pub const SOCKET: &str = "rhd.sock";

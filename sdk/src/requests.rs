@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rhd_protocol::{
     VERSION,
-    api::{Described, EnvInfo, Invited, Listed, Peer, PythonPath, Request, Status},
+    api::{
+        DeployRequest, Deployed, Described, EnvInfo, Invited, Listed, Peer, PythonPath, Request,
+        Status,
+    },
     call::Reply,
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
@@ -86,6 +89,17 @@ impl Client {
         self.ask(&Request::EnvRemove { v: VERSION, node, key }, |_| ()).await
     }
 
+    /// Puts something on a node; `progress` takes each line of what is being done, `entry` is what
+    /// travels by value.
+    pub async fn deploy(
+        &self,
+        deploy: DeployRequest,
+        entry: &[u8],
+        progress: impl FnMut(&str),
+    ) -> Result<Deployed, ErrorInfo> {
+        self.send(&Request::Deploy { deploy }, entry, progress).await
+    }
+
     /// The runs of `node`, or of every node that can be reached, newest first.
     pub async fn runs(
         &self,
@@ -156,12 +170,21 @@ impl Client {
         })
     }
 
-    async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         request: &Request,
+        progress: impl FnMut(&str),
+    ) -> Result<T, ErrorInfo> {
+        self.send(request, &[], progress).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        body: &[u8],
         mut progress: impl FnMut(&str),
     ) -> Result<T, ErrorInfo> {
-        let mut replies = self.request(request, &[]).await?;
+        let mut replies = self.request(request, body).await?;
         while let Some((reply, body)) = replies.next().await? {
             match reply {
                 Reply::Done { .. } => return frame::decode(&body).map_err(not_understood),

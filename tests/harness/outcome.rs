@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -23,6 +23,24 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Runs a command to its end, with nothing on standard input.
+    ///
+    /// # Panics
+    /// When it can't be run.
+    pub fn of(mut command: Command) -> Self {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        Self::ended(format!("{command:?}"), &output)
+    }
+
+    fn ended(command: String, output: &Output) -> Self {
+        Self {
+            command,
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Its stdout, when it succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
@@ -80,10 +98,5 @@ pub fn rhd(args: &[&str], stdin: &str) -> Outcome {
     // It may have ended without reading.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
-    Outcome {
-        command: format!("rhd {}", args.join(" ")),
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Outcome::ended(format!("rhd {}", args.join(" ")), &output)
 }

@@ -11,5 +11,6 @@ mod lifecycle;
 mod netns;
 mod realm;
 mod runs;
+mod rust;
 mod socket;
 mod wire;

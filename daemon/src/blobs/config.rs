@@ -10,6 +10,8 @@ pub struct Config {
     pub max_project_bytes: u64,
     /// Bytes that one file of a project may have when it is shipped.
     pub max_file_bytes: u64,
+    /// Bytes that one program may have when it is shipped.
+    pub max_program_bytes: u64,
     /// Files that one project may have when it is shipped.
     pub max_project_files: usize,
     /// Bytes that one deployment of a peer may claim.
@@ -27,6 +29,7 @@ impl Default for Config {
         Self {
             max_project_bytes: 100 * 1024 * 1024,
             max_file_bytes: 20 * 1024 * 1024,
+            max_program_bytes: 1024 * 1024 * 1024,
             max_project_files: 10_000,
             max_incoming_bytes: 4 * 1024 * 1024 * 1024,
             keep_versions: 8,

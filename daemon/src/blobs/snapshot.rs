@@ -14,6 +14,7 @@ use rhd_protocol::{
     api::LocalRoot,
     error::{ErrorInfo, ErrorKind},
     id::Hash,
+    program::{HEAD, Target},
     wire::{self, FileEntry, Manifest, RootOffer, link_stays_inside, safe_path},
 };
 
@@ -108,7 +109,7 @@ pub(super) fn take(
                 }
                 None => warnings.push(format!("{path} is left out: it links out of the project")),
             }
-        } else if let Some(entry) = entry(full, &meta, cache, config)? {
+        } else if let Some(entry) = entry(full, &meta, cache, config.max_file_bytes)? {
             files.insert(path, entry);
         }
     }
@@ -123,12 +124,49 @@ pub(super) fn take(
     Ok(Snapshot { manifest, root, project, sys_path: local.sys_path.clone(), warnings })
 }
 
+/// Reads one program, as a folder with nothing else in it, and what it was built for.
+pub(super) fn take_program(
+    path: &str,
+    origin: &str,
+    config: &Config,
+    cache: &Mutex<Cache>,
+) -> Result<(Snapshot, Target), ErrorInfo> {
+    let refuse = |why: &str| {
+        ErrorInfo::new(ErrorKind::BadRequest, format!("{path} {why}"))
+            .hint("name a program that was built for the node, such as target/release/app")
+    };
+    let full = fs::canonicalize(path).map_err(|e| refuse(&format!("can't be read: {e}")))?;
+    let mut file = open_plain(&full).map_err(|e| refuse(&format!("can't be read: {e}")))?;
+    let meta = file.metadata().map_err(BlobError::io("read", &full))?;
+    if meta.len() > config.max_program_bytes {
+        return Err(refuse(&format!("has {} MiB", meta.len() >> 20)).hint(format!(
+            "build it with less debug information, or raise blobs.max_program_bytes ({} MiB)",
+            config.max_program_bytes >> 20
+        )));
+    }
+    let mut head = Vec::new();
+    let read = file.by_ref().take(HEAD as u64).read_to_end(&mut head);
+    read.map_err(BlobError::io("read", &full))?;
+    let target = Target::of(&head).ok_or_else(|| refuse("is no program"))?;
+    let (Some(root), Some(name)) = (full.parent(), full.file_name().and_then(|n| n.to_str()))
+    else {
+        return Err(refuse("has a name that does not travel"));
+    };
+    let entry = entry(full.clone(), &meta, cache, config.max_program_bytes)?
+        .ok_or_else(|| refuse("vanished"))?;
+    let files = [(name.to_owned(), FileEntry { exec: true, ..entry })].into();
+    let project = Hash::of(format!("{}\0{origin}", full.display()).as_bytes()).short();
+    let root = root.to_owned();
+    let manifest = Manifest { files };
+    Ok((Snapshot { manifest, root, project, sys_path: vec![], warnings: vec![] }, target))
+}
+
 /// Hashes a file, unless its hash is known; `None` when it vanished since it was listed.
 fn entry(
     path: PathBuf,
     meta: &Metadata,
     cache: &Mutex<Cache>,
-    config: &Config,
+    limit: u64,
 ) -> Result<Option<FileEntry>, BlobError> {
     let lock = || cache.lock().unwrap_or_else(PoisonError::into_inner);
     let stamp = Stamp::of(meta);
@@ -137,7 +175,7 @@ fn entry(
         return Ok(Some(FileEntry { size: stamp.size, hash, exec: exec(meta), link: None }));
     }
     for _ in 0..TRIES {
-        let Some((hash, meta)) = read(&path, config.max_file_bytes)? else { return Ok(None) };
+        let Some((hash, meta)) = read(&path, limit)? else { return Ok(None) };
         let Some(hash) = hash else { continue };
         let stamp = Stamp::of(&meta);
         lock().insert(path, stamp, hash, SystemTime::now());

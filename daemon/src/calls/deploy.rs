@@ -16,7 +16,7 @@ use rhd_protocol::{
 use super::{
     Inner, Outbox, capacity,
     install::{self, Arrived, MAX_ENTRY},
-    remote,
+    program, remote,
     replies::Failed,
 };
 use crate::{
@@ -63,8 +63,14 @@ pub(super) async fn run(
         roots.push(snapshot.offer());
         snapshots.push(snapshot);
     }
+    let mut env = request.env;
+    if let Some(path) = request.binary {
+        let snapshot = program::attach(inner, path, &mut env).await?;
+        roots = vec![snapshot.offer()];
+        snapshots = vec![snapshot];
+    }
     let generation = inner.naming.next_generation(&name);
-    let deployment = Deployment { name, env: request.env, roots, entry: request.entry, generation };
+    let deployment = Deployment { name, env, roots, entry: request.entry, generation };
     let parcel = Parcel { id, deployment, entry, snapshots };
     let last = routes.len().saturating_sub(1);
     for (nth, route) in routes.into_iter().enumerate() {

@@ -20,7 +20,7 @@ use rhd_protocol::{
 };
 
 use super::{
-    Answer, Inner, Outbox, Replies, capacity, peer,
+    Answer, Inner, Outbox, Replies, capacity, peer, program,
     replies::{Failed, fail_frame},
 };
 use crate::{
@@ -97,6 +97,7 @@ async fn receive(inner: &Inner, stream: &mut Stream) -> Result<Arrived, ErrorInf
     }
     let deployment: Deployment = frame::decode(&body[..split]).map_err(bad)?;
     check(&deployment)?;
+    program::check(inner, &deployment)?;
     let manifests: Vec<&Manifest> = deployment.roots.iter().map(|r| &r.manifest).collect();
     let lease = inner.blobs.lease().await;
     let want = inner.blobs.missing(manifests).await?;
@@ -148,10 +149,14 @@ async fn install_inner(
 ) -> Result<Deployed, Failed> {
     let Arrived { id, deployment, entry, _lease } = arrived;
     check_env(&deployment.env)?;
+    let native = program::check(inner, &deployment)?;
     let _reserved = inner.capacity.reserve(inner, &deployment.env)?;
     let lock = inner.installs.of(&deployment.name);
     let _turn = lock.lock().await;
     let version = version_of(&deployment, &entry);
+    if native {
+        program::provide(inner, &deployment).await?;
+    }
     let before = inner.naming.registry().get(&deployment.name);
     if let Some(same) = before.filter(|h| h.service.version == version && h.unit.is_some()) {
         out.telling(|lines| inner.workers.ensure(&deployment.env, lines)).await?;
@@ -171,7 +176,8 @@ async fn install_inner(
         check_python(inner, &env.key, python)?;
     }
     let mut roots = Vec::new();
-    for offer in &deployment.roots {
+    // A program is started from its env's own folder, and loads no code.
+    for offer in deployment.roots.iter().filter(|_| !native) {
         roots.push(inner.blobs.code_root(offer).await?);
     }
     let load = Load { roots, entry: deployment.entry.clone(), version };

@@ -107,6 +107,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
                 setup_cmds: build.setup,
                 env_vars: build.vars.into_iter().collect::<BTreeMap<_, _>>(),
                 workers: build.workers,
+                binary: None,
                 compute: compute(build.needs, build.labels)?,
             };
             let env =

@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, broadcast, mpsc, watch};
 
 use super::{
     config::Config,
-    lock,
+    lock, program,
     python::{self, Interpreter},
     specs,
 };
@@ -133,7 +133,7 @@ impl Builder {
 
     /// Folders for `PYTHONPATH` beside the SDK. Missing packages are fetched behind the scenes.
     pub(super) fn overlay(self: &Arc<Self>, built: &Built) -> Option<PathBuf> {
-        if built.venv.is_some() {
+        if built.venv.is_some() || built.interpreter.version.is_empty() {
             return None;
         }
         Some(self.overlay.folder(&built.interpreter))
@@ -151,6 +151,9 @@ impl Builder {
         }
         if let Some(built) = self.ready(spec) {
             return Ok(Arc::new(built));
+        }
+        if spec.binary.is_some() {
+            return Err(program::gone(spec));
         }
         let job = self.job(spec);
         let (mut lines, mut outcome) = (job.progress.subscribe(), job.outcome);

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +17,7 @@ use rhd_protocol::{
     env::{BASE, EnvSpec},
     error::{ErrorInfo, ErrorKind},
     machine::queue::Need,
+    program::Target,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -26,7 +30,7 @@ use super::{
     build::{Builder, Built},
     env::{Env, Shared},
     lanes::{Lanes, Registry},
-    lock, python, specs,
+    lock, program, python, specs,
     stream::{CallStream, Counted, Opening, expired, until},
 };
 
@@ -69,6 +73,19 @@ struct Inner {
     closed: Mutex<Option<ErrorInfo>>,
 }
 
+/// Numbers of the room, for people and Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Envs with a running worker.
+    pub running: usize,
+    /// Calls that wait for a lane.
+    pub waiting: usize,
+    /// Worker processes that were started.
+    pub started: u64,
+    /// How often an env lost processes.
+    pub lost: u64,
+}
+
 /// What runs behind a [`Workers`].
 #[derive(Debug)]
 #[must_use = "dropping ends all workers; call shutdown()"]
@@ -97,6 +114,8 @@ impl Workers {
         });
         let registry = Arc::new(Registry::default());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Higher than any of a daemon before: what lived there is gone.
+        let first_incarnation = since.as_micros() as u64;
         let shared = Arc::new(Shared {
             home: home.to_owned(),
             node: node_name.to_owned(),
@@ -106,8 +125,8 @@ impl Workers {
             registry: registry.clone(),
             load: watch::Sender::new(0),
             lost: watch::Sender::new(0),
-            // Higher than any of a daemon before: what lived there is gone.
-            incarnations: AtomicU64::new(since.as_micros() as u64),
+            incarnations: AtomicU64::new(first_incarnation),
+            first_incarnation,
             started: Instant::now(),
             config,
         });
@@ -140,6 +159,18 @@ impl Workers {
         }
         env.up().await.map_err(on)?;
         Ok(env.info())
+    }
+
+    /// Takes the program of an env, as a file that is not written to again, before the env is
+    /// [ensured](Self::ensure); says what it was built for.
+    pub async fn provide(&self, spec: &EnvSpec, file: &Path) -> Result<Target, ErrorInfo> {
+        let (shared, spec, file) = (self.inner.shared.clone(), spec.clone(), file.to_owned());
+        let node = shared.node.clone();
+        let work = move || program::provide(&shared.builder, &spec, &file);
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|e| Err(ErrorInfo::new(ErrorKind::Internal, e.to_string())))
+            .map_err(|e| e.on(&node))
     }
 
     fn adopt(&self, spec: &EnvSpec, built: Arc<Built>) -> Result<Arc<Env>, ErrorInfo> {
@@ -237,6 +268,19 @@ impl Workers {
     /// Calls that run or wait.
     pub fn load(&self) -> watch::Receiver<u32> {
         self.inner.shared.load.subscribe()
+    }
+
+    /// What the room counts.
+    pub fn counts(&self) -> Counts {
+        let shared = &self.inner.shared;
+        let envs: Vec<_> = lock(&self.inner.envs).values().cloned().collect();
+        let now = shared.incarnations.load(Ordering::Relaxed);
+        Counts {
+            running: envs.iter().filter(|env| env.is_running()).count(),
+            waiting: envs.iter().map(|env| env.waiting()).sum(),
+            started: now.saturating_sub(shared.first_incarnation),
+            lost: *shared.lost.borrow(),
+        }
     }
 
     /// What a Python needs to import the daemon's own SDK. The first time, looks for an interpreter.

@@ -27,11 +27,17 @@ use crate::framed::Frame;
 /// How long a process whose lanes broke may take to end by itself.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
+/// A program that was written a moment ago is busy while another thread's child, between fork and
+/// exec, has a copy of the descriptor that it was written through.
+const BUSY_TRIES: u32 = 50;
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
 /// What to start.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) env: String,
-    pub(super) python: PathBuf,
+    pub(super) program: PathBuf,
+    pub(super) args: &'static [&'static str],
     pub(super) vars: HashMap<OsString, OsString>,
     pub(super) unset: Vec<&'static str>,
     pub(super) cwd: PathBuf,
@@ -278,9 +284,9 @@ fn own_child(
 }
 
 fn spawn(launch: &Launch) -> io::Result<Child> {
-    let mut command = Command::new(&launch.python);
+    let mut command = Command::new(&launch.program);
     command
-        .args(["-m", "rhd.worker"])
+        .args(launch.args)
         .current_dir(&launch.cwd)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -290,6 +296,14 @@ fn spawn(launch: &Launch) -> io::Result<Child> {
     }
     command.envs(&launch.vars);
     die_with_parent(&mut command);
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(BUSY_WAIT);
+            }
+            spawned => return spawned,
+        }
+    }
     command.spawn()
 }
 

@@ -49,6 +49,13 @@ pub fn client(data: &[u8]) {
     round_trip::<api::PythonPath>(data);
 }
 
+/// The start of a program's file.
+pub fn program(data: &[u8]) {
+    if let Some(target) = rhd_protocol::program::Target::of(data) {
+        let _ = target.runs(&target.to_string());
+    }
+}
+
 /// Calls and replies.
 pub fn call(data: &[u8]) {
     round_trip::<call::Call>(data);
@@ -126,7 +133,7 @@ pub fn text(data: &[u8]) {
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("frame", frame),
     ("client", client),
     ("call", call),
@@ -134,4 +141,5 @@ pub const ALL: [(&str, Target); 7] = [
     ("wire", wire),
     ("membership", membership),
     ("text", text),
+    ("program", program),
 ];

@@ -10,7 +10,7 @@ use rhd_protocol::{
     api::{self, DeployRequest, LocalRoot, PathKind, Request},
     call::{Call, Codec, Reply, Verb},
     compute::{Amounts, Compute, Offer},
-    env::EnvSpec,
+    env::{Binary, EnvSpec},
     error::{ErrorInfo, ErrorKind},
     frame,
     id::{CallId, Hash, NodeId, RealmId},
@@ -94,7 +94,23 @@ pub(crate) fn env() -> EnvSpec {
         env_vars: [(text("A"), text("1"))].into(),
         workers: Some(2),
         compute: Compute::default(),
+        binary: None,
     }
+}
+
+/// The env of a program.
+pub(crate) fn native_env() -> EnvSpec {
+    let binary = Binary { hash: hash(9), size: 300, target: text("x86_64-linux-gnu") };
+    EnvSpec { name: text("app"), binary: Some(binary), ..EnvSpec::default() }
+}
+
+fn native_interface() -> Interface {
+    let codec = Some(Codec::Msgpack);
+    Interface { signature: text("(x: u64) -> u64"), codec, ..Interface::default() }
+}
+
+fn native() -> Entry {
+    Entry::Native { symbol: text("app::square") }
 }
 
 fn compute() -> Compute {
@@ -151,6 +167,7 @@ fn interface() -> Interface {
         ]
         .into(),
         class_members: vec![text("a")],
+        codec: None,
     }
 }
 
@@ -320,11 +337,20 @@ fn requests() -> Vec<Sample> {
         env: env(),
         roots: vec![root],
         entry: Entry::Value { python: text("3.12") },
+        binary: None,
+    };
+    let program = DeployRequest {
+        roots: vec![],
+        env: EnvSpec::default(),
+        entry: native(),
+        binary: Some(text("/p/target/release/app")),
+        ..deploy.clone()
     };
     let request = |name, request: Request| Sample::new("request", name, request);
     vec![
         request("call", Request::Call { call: full_call() }),
         request("deploy", Request::Deploy { deploy }),
+        request("deploy_program", Request::Deploy { deploy: program }),
         request("status", Request::Status { v }),
         request("peers", Request::Peers { v }),
         request("invite", Request::Invite { v, role: Role::Node, uses: 3, expires: 3_600 }),
@@ -466,6 +492,8 @@ fn workers() -> Vec<Sample> {
         control("credit", Control::Credit { id: id(), items: 8 }),
         control("ping", Control::Ping { id: id() }),
         Sample::new("load", "import", load()),
+        Sample::new("load", "native", Load { roots: vec![], entry: native(), ..load() }),
+        Sample::new("loaded", "native", Loaded { interface: native_interface(), class: false }),
         Sample::new("loaded", "class", Loaded { interface: interface(), class: true }),
     ]
 }
@@ -490,6 +518,7 @@ fn wires() -> Vec<Sample> {
         Sample::new("want", "hashes", vec![hash(1), hash(2)]),
         Sample::new("manifest", "all", manifest()),
         Sample::new("env", "full", env()),
+        Sample::new("env", "program", native_env()),
         Sample::new("env", "base", EnvSpec::base()),
     ]
 }

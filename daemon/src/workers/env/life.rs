@@ -15,6 +15,10 @@ use crate::workers::{
     process::{Launch, Process},
 };
 
+/// Variables of the daemon's environment that would mislead an interpreter.
+const OF_ANOTHER_PYTHON: [&str; 4] =
+    ["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"];
+
 /// Why a process did not come up.
 struct NotStarted {
     error: ErrorInfo,
@@ -117,6 +121,10 @@ impl Env {
         self.shared.registry.remove(&process);
         let error = process.death_error(status).on(&self.shared.node);
         let error = error.hint("its last lines say why; `rhd env build` tries again at once");
+        if spec.binary.is_some() {
+            // Whatever it did instead of serving, it will do again.
+            return Err(NotStarted { error: no_worker(error), again: false });
+        }
         Err(NotStarted { error, again })
     }
 
@@ -132,22 +140,14 @@ impl Env {
         std::fs::create_dir_all(&cwd)?;
         let worker = encode_base32(&rand::random::<[u8; 10]>());
         let token = encode_base32(&rand::random::<[u8; 32]>());
+        let native = spec.binary.is_some();
         let mut vars: HashMap<OsString, OsString> =
             spec.env_vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
         vars.retain(|name, value| is_var(name, value));
-        let theirs = vars.remove(&OsString::from("PYTHONPATH"));
-        let path = std::iter::once(shared.sdk.clone()).chain(overlay);
-        let path = path.chain(theirs.iter().flat_map(std::env::split_paths));
-        let path = std::env::join_paths(path).unwrap_or_else(|_| shared.sdk.clone().into());
-        if let Some(bin) = built.interpreter.path.parent() {
-            vars.entry("PATH".into()).or_insert_with(|| path_with(bin));
-        }
-        if let Some(venv) = &built.venv {
-            vars.insert("VIRTUAL_ENV".into(), venv.into());
+        if !native {
+            self.python_vars(built, overlay, &mut vars);
         }
         vars.extend([
-            ("PYTHONPATH".into(), path),
-            ("PYTHONUNBUFFERED".into(), "1".into()),
             ("RHD_HOME".into(), shared.home.clone().into()),
             ("RHD_ENV".into(), self.key.clone().into()),
             ("RHD_WORKER_FIRST".into(), u8::from(index == 0).to_string().into()),
@@ -157,15 +157,43 @@ impl Env {
         ]);
         Ok(Launch {
             env: self.key.clone(),
-            python: built.interpreter.path.clone(),
+            program: built.interpreter.path.clone(),
+            args: if native { &[] } else { &["-m", "rhd.worker"] },
             vars,
-            unset: vec!["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"],
+            unset: if native { Vec::new() } else { OF_ANOTHER_PYTHON.to_vec() },
             cwd,
             worker,
             token,
             incarnation: shared.next_incarnation(),
         })
     }
+
+    /// What a Python needs to find the SDK and its env's packages.
+    fn python_vars(
+        &self,
+        built: &Built,
+        overlay: Option<PathBuf>,
+        vars: &mut HashMap<OsString, OsString>,
+    ) {
+        let sdk = &self.shared.sdk;
+        let theirs = vars.remove(&OsString::from("PYTHONPATH"));
+        let path = std::iter::once(sdk.clone()).chain(overlay);
+        let path = path.chain(theirs.iter().flat_map(std::env::split_paths));
+        let path = std::env::join_paths(path).unwrap_or_else(|_| sdk.clone().into());
+        if let Some(bin) = built.interpreter.path.parent() {
+            vars.entry("PATH".into()).or_insert_with(|| path_with(bin));
+        }
+        if let Some(venv) = &built.venv {
+            vars.insert("VIRTUAL_ENV".into(), venv.into());
+        }
+        vars.extend([("PYTHONPATH".into(), path), ("PYTHONUNBUFFERED".into(), "1".into())]);
+    }
+}
+
+/// The error for a program that ended, or was ended, before it connected.
+fn no_worker(mut error: ErrorInfo) -> ErrorInfo {
+    error.message.push_str("\nit never connected: a program serves only as its main begins with rhd::worker::run_if_worker()");
+    error.hint("begin main with rhd::worker::run_if_worker(), build it again and deploy that")
 }
 
 /// Whether the system takes it as an environment variable.

@@ -1,0 +1,17 @@
+//! Compiled Rust functions: a program sends itself to a node and is called there.
+
+mod deploys;
+
+use std::{path::Path, process::Command};
+
+use rhd_tests::{Node, Outcome};
+
+/// The program of `tests/programs`.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rhd-test-worker");
+
+/// Runs a program with a node's home, as somebody would at its terminal.
+fn run(program: impl AsRef<Path>, from: &Node, args: &[&str]) -> Outcome {
+    let mut command = Command::new(program.as_ref());
+    command.args(args).env("RHD_HOME", from.home()).env("RHD_AUTOSTART", "0");
+    Outcome::of(command)
+}
