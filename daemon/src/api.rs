@@ -22,6 +22,7 @@ use crate::{
     calls::{Answer, Calls, Replies},
     mesh::{self, Mesh},
     naming::Naming,
+    telemetry::process,
     workers::Workers,
 };
 
@@ -146,7 +147,7 @@ impl Api {
             uptime: self.started.elapsed().as_secs(),
             peers: self.mesh.peers().borrow().iter().filter(linked).count() as u32,
             calls: self.calls.load(),
-            rss: resident(),
+            rss: process::resident(),
             web: self.web.clone(),
             workers: self.workers.envs().iter().filter(|e| e.running).count() as u32,
         }
@@ -185,15 +186,6 @@ impl Api {
         peers[1..].sort_by(|a, b| a.name.cmp(&b.name));
         peers
     }
-}
-
-/// Resident memory of this process in bytes; 0 where the system doesn't say.
-fn resident() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|s| s.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }
 
 /// The socket of the node whose home is `home`.

@@ -21,6 +21,7 @@ mod questions;
 mod remote;
 mod replies;
 mod serve;
+mod watched;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ use crate::{
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     runs::Runs,
+    telemetry::{Stage, Telemetry},
     workers::Workers,
 };
 
@@ -65,6 +67,8 @@ pub struct Rooms {
     pub blobs: Blobs,
     /// What is kept of them.
     pub runs: Runs,
+    /// What counts and traces them.
+    pub telemetry: Telemetry,
 }
 
 struct Inner {
@@ -79,6 +83,7 @@ struct Inner {
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
+    telemetry: Telemetry,
 }
 
 impl Calls {
@@ -89,7 +94,7 @@ impl Calls {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let Rooms { naming, workers, mesh, blobs, runs } = rooms;
+        let Rooms { naming, workers, mesh, blobs, runs, telemetry } = rooms;
         let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
         let capacity = capacity::Capacity::new(machine);
         let inner = Inner {
@@ -103,6 +108,7 @@ impl Calls {
             capacity,
             closing,
             tasks,
+            telemetry,
         };
         capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
@@ -115,12 +121,14 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, call: Call, body: Bytes) -> Replies {
+    pub fn call(&self, mut call: Call, body: Bytes) -> Replies {
         let inner = self.inner.clone();
+        let watch = inner.telemetry.watch(Stage::Call, &mut call);
         Replies::starting(async move {
             let id = call.id;
             inner.route(call, body).await.map_err(|error| error.call(id))
         })
+        .watched(watch)
     }
 
     /// Puts a function or class on a node; progress and logs come before the final reply.

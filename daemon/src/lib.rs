@@ -16,5 +16,6 @@ pub mod naming;
 pub mod node;
 pub mod runs;
 pub mod settings;
+pub mod telemetry;
 pub mod web;
 pub mod workers;

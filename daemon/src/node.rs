@@ -23,7 +23,9 @@ use crate::{
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     runs::Runs,
-    settings, web,
+    settings,
+    telemetry::Telemetry,
+    web,
     workers::{Workers, WorkersTasks},
 };
 
@@ -86,6 +88,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let (workers, worker_tasks) = Workers::start(&home, &mesh.name(), settings.workers)
         .await
         .map_err(failed("start the workers' room"))?;
+    let telemetry = Telemetry::start(&mesh.name());
     let blobs = Blobs::open(&home, settings.blobs).map_err(failed("open the blobs"))?;
     let naming = Naming::open(&home, mesh.clone(), &user).map_err(failed("open the registry"))?;
     let closing = CancellationToken::new();
@@ -100,6 +103,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         mesh: mesh.clone(),
         blobs: blobs.clone(),
         runs: runs.clone(),
+        telemetry: telemetry.clone(),
     };
     let machine = machine::offer(&settings.node.resources, &settings.node.labels);
     let calls = Calls::new(rooms, machine, closing.clone(), tasks.clone());
@@ -111,6 +115,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let rooms = web::Rooms {
         calls: calls.clone(),
         naming: naming.clone(),
+        mesh: mesh.clone(),
+        workers: workers.clone(),
+        telemetry: telemetry.clone(),
+        started,
         requests: requests.clone(),
         closing: closing.clone(),
         closed: closed.clone(),
@@ -138,6 +146,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
     runs.close().await;
+    telemetry.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");
     Ok(aborted)

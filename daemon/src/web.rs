@@ -14,10 +14,14 @@ mod failure;
 mod guard;
 mod intake;
 mod listen;
+mod metrics;
+mod openapi;
+mod page;
+mod signature;
 mod target;
 mod token;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -25,6 +29,7 @@ use axum::{
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use rhd_protocol::{
     api::{Described, Request as Question},
@@ -40,7 +45,7 @@ pub use config::{Config, PORT, Token};
 pub use listen::ListenError;
 pub use token::{TokenError, token_path};
 
-use crate::{calls::Calls, naming::Naming};
+use crate::{calls::Calls, mesh::Mesh, naming::Naming, telemetry::Telemetry, workers::Workers};
 use failure::Failure;
 use guard::{Ends, Guard};
 
@@ -77,6 +82,14 @@ pub struct Rooms {
     pub calls: Calls,
     /// Names.
     pub naming: Naming,
+    /// Peers.
+    pub mesh: Mesh,
+    /// Envs.
+    pub workers: Workers,
+    /// Counters.
+    pub telemetry: Telemetry,
+    /// When the node started.
+    pub started: Instant,
     /// Requests under way; the node waits for them when it drains.
     pub requests: TaskTracker,
     /// Set when the node drains.
@@ -94,6 +107,11 @@ struct Web {
 struct Inner {
     calls: Calls,
     naming: Naming,
+    mesh: Mesh,
+    workers: Workers,
+    telemetry: Telemetry,
+    started: Instant,
+    answered: metrics::Answered,
     guard: Guard,
     intake: intake::Intake,
     slots: Arc<Semaphore>,
@@ -119,6 +137,11 @@ pub async fn start(home: &Path, config: Config, rooms: Rooms) -> Result<Vec<Sock
             inner: Arc::new(Inner {
                 calls: rooms.calls,
                 naming: rooms.naming,
+                mesh: rooms.mesh,
+                workers: rooms.workers,
+                telemetry: rooms.telemetry,
+                started: rooms.started,
+                answered: metrics::Answered::default(),
                 guard: Guard::new(&config, &token, token_file),
                 intake: intake::Intake::new(&config),
                 slots: Arc::new(Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS))),
@@ -146,6 +169,8 @@ pub fn url(addresses: &[SocketAddr]) -> Option<String> {
 
 fn router(web: Web) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/metrics", get(metrics::handle))
         .fallback(call::handle)
         .layer(middleware::from_fn_with_state(web.clone(), guarded))
         .with_state(web)
@@ -163,6 +188,7 @@ async fn guarded(
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(failure) => failure.into_response(),
     };
+    web.inner.answered.count(response.status());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -184,6 +210,18 @@ impl Web {
         let described = self.describe(&call.service, call.node.clone()).await?;
         let of_object = described.service.kind == ServiceKind::Instance;
         Ok(described.service.interface.members.get(method).copied().filter(|_| of_object))
+    }
+
+    /// Whether a service, or a method of it, is a generator.
+    async fn yields(&self, asked: (String, Option<String>, Option<String>)) -> bool {
+        let (service, method, node) = asked;
+        let Ok(described) = self.describe(&service, node).await else { return false };
+        let interface = &described.service.interface;
+        let flavor = match method {
+            Some(method) => interface.members.get(&method).copied().unwrap_or_default(),
+            None => interface.flavor,
+        };
+        matches!(flavor, Flavor::Generator | Flavor::AsyncGenerator)
     }
 
     /// All that is known of a service, from its host.

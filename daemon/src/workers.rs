@@ -41,7 +41,7 @@ mod stream;
 mod tests;
 
 pub use config::Config;
-pub use handle::{StartError, Workers, WorkersTasks};
+pub use handle::{Counts, StartError, Workers, WorkersTasks};
 pub use program::targets;
 pub use stream::CallStream;
 

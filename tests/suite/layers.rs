@@ -57,11 +57,20 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("runs", &["framed"], "runs keep what calls hand them"),
     (
         "calls",
-        &["blobs", "framed", "mesh", "naming", "runs", "workers"],
+        &["blobs", "framed", "mesh", "naming", "runs", "telemetry", "workers"],
         "calls serve api, not see it",
     ),
-    ("api", &["blobs", "calls", "framed", "mesh", "naming", "workers"], "api sees handles only"),
-    ("web", &["calls", "framed", "naming"], "web sees handles only"),
+    (
+        "api",
+        &["blobs", "calls", "framed", "mesh", "naming", "telemetry", "workers"],
+        "api sees handles only",
+    ),
+    (
+        "web",
+        &["calls", "framed", "mesh", "naming", "telemetry", "workers"],
+        "web sees handles only",
+    ),
+    ("telemetry", &[], "telemetry is told what happens; it looks at no room"),
     (
         "settings",
         &["blobs", "mesh", "node", "runs", "web", "workers"],

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     naming::Hosted,
     runs::{self, Admitted},
+    telemetry::Stage,
     workers::Invocation,
 };
 
@@ -96,9 +97,10 @@ async fn execute(
     inner: &Arc<Inner>,
     admitted: Arc<Admitted>,
     hosted: Arc<Hosted>,
-    call: Call,
+    mut call: Call,
     body: Bytes,
 ) -> Result<Replies, ErrorInfo> {
+    let mut watch = inner.telemetry.watch(Stage::Execute, &mut call);
     let flavor = flavor(&hosted.service, &call);
     let yields = matches!(flavor, Flavor::Generator | Flavor::AsyncGenerator);
     let on_loop = flavor.is_async();
@@ -124,9 +126,12 @@ async fn execute(
         let _ = inner.naming.registry().remove(&name);
         capacity::announce(inner);
     }
-    let stream = stream.inspect_err(|error| awaited.0.refused(error))?;
+    let stream = stream.inspect_err(|error| {
+        awaited.0.refused(error);
+        watch.end(Some(error.kind));
+    })?;
     let incarnation = stream.incarnation;
-    let replies = Replies::local(stream, awaited, yields, hosted.clone());
+    let replies = Replies::local(stream, awaited, yields, hosted.clone()).watched(watch);
     Ok(match instance.filter(|_| new) {
         // Hosted before its builder hears of it, so that the builder's next call finds it.
         Some(instance) => {

@@ -11,11 +11,12 @@ use rhd_protocol::{
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Outbox, remote::RemoteCall};
+use super::{Outbox, remote::RemoteCall, watched::Watched};
 use crate::{
     framed::Frame,
     naming::Hosted,
     runs::{self, Admitted, Attached},
+    telemetry::Watch,
     workers::CallStream,
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub struct Replies {
     source: Source,
     on_final: Option<OnFinal>,
+    watched: Watched,
 }
 
 /// Sees a successful result before the caller does; an error takes the result's place.
@@ -93,6 +95,10 @@ impl Drop for AbortOnDrop {
 }
 
 impl Replies {
+    fn of(source: Source) -> Self {
+        Self { source, on_final: None, watched: Watched::default() }
+    }
+
     pub(super) fn local(
         stream: CallStream,
         call: Awaited,
@@ -100,20 +106,20 @@ impl Replies {
         hosted: Arc<Hosted>,
     ) -> Self {
         let stream = Box::new(stream);
-        Self { source: Source::Local { stream, call, yields, _hosted: hosted }, on_final: None }
+        Self::of(Source::Local { stream, call, yields, _hosted: hosted })
     }
 
     pub(super) fn run(attached: Attached, wanted: Option<Wanted>) -> Self {
-        Self { source: Source::Run { attached: Box::new(attached), wanted }, on_final: None }
+        Self::of(Source::Run { attached: Box::new(attached), wanted })
     }
 
     /// One reply, the final one.
     pub(super) fn one(frame: Frame) -> Self {
-        Self { source: Source::One(Some(frame)), on_final: None }
+        Self::of(Source::One(Some(frame)))
     }
 
     pub(super) fn remote(call: RemoteCall) -> Self {
-        Self { source: Source::Remote(Box::new(call)), on_final: None }
+        Self::of(Source::Remote(Box::new(call)))
     }
 
     /// Starts when the first reply is asked for; an error becomes the final reply. Whoever gives up
@@ -121,7 +127,7 @@ impl Replies {
     pub(super) fn starting(
         start: impl Future<Output = Result<Self, ErrorInfo>> + Send + 'static,
     ) -> Self {
-        Self { source: Source::Starting(Box::pin(start)), on_final: None }
+        Self::of(Source::Starting(Box::pin(start)))
     }
 
     /// One final reply: an error.
@@ -145,10 +151,18 @@ impl Replies {
             };
             out.last(frame).await;
         });
-        Self {
-            source: Source::Task { frames, ended: false, _task: AbortOnDrop(task) },
-            on_final: None,
-        }
+        Self::of(Source::Task { frames, ended: false, _task: AbortOnDrop(task) })
+    }
+
+    /// Has `watch` see how it ends.
+    pub(super) fn watched(mut self, watch: Watch) -> Self {
+        self.watched.add(watch);
+        self
+    }
+
+    /// The span of the call on this node, as `traceparent`; none when nothing is traced.
+    pub fn traceparent(&self) -> Option<String> {
+        self.watched.traceparent()
     }
 
     /// Runs `then` when the result is there, before it is passed on.
@@ -162,8 +176,17 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        let frame = self.following().await?;
+        self.watched.see(&frame);
+        Some(frame)
+    }
+
+    async fn following(&mut self) -> Option<Frame> {
         if let Source::Starting(start) = &mut self.source {
-            *self = start.await.unwrap_or_else(Self::failed);
+            let started = start.await.unwrap_or_else(Self::failed);
+            let watched = std::mem::take(&mut self.watched);
+            *self = started;
+            self.watched.extend(watched);
         }
         let mut ended = None;
         let frame = match &mut self.source {

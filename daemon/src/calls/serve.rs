@@ -22,6 +22,7 @@ use crate::{
     framed::{self, FramedError, Head},
     mesh::Stream,
     naming::is_public,
+    telemetry::Stage,
 };
 
 pub(super) fn start(calls: &Calls) {
@@ -55,11 +56,12 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     let Some(head) = peer::first_head(&mut stream, MAX_BODY).await? else { return Ok(()) };
     let peer = stream.peer;
     match arguments(&inner, &head, &mut stream).await {
-        Ok((call, body)) => {
+        Ok((mut call, body)) => {
+            let watch = inner.telemetry.watch(Stage::Serve, &mut call);
             let starter = inner.clone();
             let started = async move { host::call(&starter, peer, call, body).await };
             if let Pumped::Lost(replies, undelivered) =
-                peer::pump(Replies::starting(started), stream).await
+                peer::pump(Replies::starting(started).watched(watch), stream).await
             {
                 orphans::adopt(&inner, replies, undelivered);
             }

@@ -15,7 +15,7 @@ use rhd_protocol::{
 };
 use rhd_sdk::{Client, socket_path};
 use serde::Serialize;
-use tokio::{process::Command, time};
+use tokio::{net::TcpStream, process::Command, time};
 
 use super::{Context, ui::Ui};
 
@@ -64,6 +64,10 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
     let (daemon, status, python) = look_at_daemon(cx.home()).await;
     let mut findings = vec![look_at_home(cx.home()), look_at_socket(cx.home()), daemon];
     findings.extend(status.as_ref().map(look_at_port));
+    findings.extend(match &status {
+        Some(status) => Some(look_at_web(status).await),
+        None => None,
+    });
     findings.extend(look_at_python(&python).await);
     findings.push(look_at_sandbox());
     if findings.iter().any(|f| f.verdict == Verdict::Fail) {
@@ -176,6 +180,23 @@ fn look_at_port(status: &Status) -> Finding {
     }
     let found = format!("UDP {}, {} peers linked", status.listen.join(" "), status.peers);
     Finding::new("mesh", Verdict::Ok, found)
+}
+
+/// Whether somebody answers HTTP where the daemon says that it does.
+async fn look_at_web(status: &Status) -> Finding {
+    let Some(url) = &status.web else {
+        return Finding::new("http", Verdict::Warn, "not answered").hint(
+            "web.enabled=false, or all ports from web.port on are taken: the log says which",
+        );
+    };
+    let address = url.trim_start_matches("http://");
+    match time::timeout(LOOK, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Finding::new("http", Verdict::Ok, url.clone()),
+        Ok(Err(e)) => Finding::new("http", Verdict::Fail, format!("{url}: {e}"))
+            .hint("a firewall on this machine may keep even loopback out"),
+        Err(_) => Finding::new("http", Verdict::Fail, format!("{url} does not answer"))
+            .hint("restart it: rhd down, then rhd up --detach"),
+    }
 }
 
 async fn look_at_python(python: &str) -> Vec<Finding> {

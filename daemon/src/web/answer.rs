@@ -15,11 +15,12 @@ use super::failure::Failure;
 use crate::calls::Replies;
 
 /// Waits for the end of a call. A generator's items become an array; what it returns is left out.
+/// None for a call that neither returned nor yielded anything.
 pub(super) async fn whole(
     mut replies: Replies,
     codec: Codec,
     max_body: usize,
-) -> Result<Response, Failure> {
+) -> Result<Option<Response>, Failure> {
     let mut items = Items { codec, count: 0, bytes: BytesMut::new() };
     while let Some(frame) = replies.next().await {
         let reply: Reply = frame.header().map_err(|e| broken(&e))?;
@@ -31,11 +32,11 @@ pub(super) async fn whole(
             }
             Reply::Done { codec: of, parts, .. } => {
                 if items.count > 0 {
-                    return Ok(answer(codec, items.finish()));
+                    return Ok(Some(answer(codec, items.finish())));
                 }
                 same(of, codec)?;
-                let nothing = parts.is_empty() && frame.body.is_empty();
-                return Ok(answer(codec, if nothing { nil(codec) } else { frame.body }));
+                let nothing = parts.is_empty() || frame.body == nil(codec);
+                return Ok((!nothing).then(|| answer(codec, frame.body)));
             }
             Reply::Fail { error, .. } => return Err(error.into()),
             Reply::Log { .. } | Reply::Progress { .. } => {}
@@ -89,6 +90,12 @@ fn answer(codec: Codec, body: Bytes) -> Response {
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// The answer of a call without a result: null, or an empty array of a generator.
+pub(super) fn nothing(codec: Codec, yields: bool) -> Response {
+    let empty: &[u8] = if codec == Codec::Msgpack { b"\x90" } else { b"[]" };
+    answer(codec, if yields { Bytes::from_static(empty) } else { nil(codec) })
 }
 
 fn nil(codec: Codec) -> Bytes {

@@ -6,7 +6,10 @@
 use std::{borrow::Cow, io::Cursor};
 
 use bytes::Bytes;
-use rhd_protocol::call::Codec;
+use rhd_protocol::{
+    call::Codec,
+    error::{ErrorInfo, ErrorKind},
+};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 
@@ -15,6 +18,12 @@ use super::failure::Failure;
 /// How deep a body may nest where we have to follow it ourselves.
 const MAX_DEPTH: usize = 128;
 
+/// The largest body that is taken in another encoding than that of the answer, in bytes: on the way
+/// it takes many times its size.
+const MAX_TRANSCODED: usize = 1024 * 1024;
+/// Bodies above this size are read beside the tasks that others wait for.
+const LARGE: usize = 256 * 1024;
+
 /// Arguments in one encoding, as text or bytes of a list and a map.
 struct Split<'a> {
     args: Cow<'a, [u8]>,
@@ -22,7 +31,24 @@ struct Split<'a> {
 }
 
 /// Makes a request's body, which is in `from`, the body of a call in `to`.
-pub(super) fn of_body(body: &Bytes, from: Codec, to: Codec) -> Result<Vec<u8>, Failure> {
+pub(super) async fn of_body(body: &Bytes, from: Codec, to: Codec) -> Result<Vec<u8>, Failure> {
+    if body.len() <= LARGE {
+        return convert(body, from, to);
+    }
+    let body = body.clone();
+    let converted = tokio::task::spawn_blocking(move || convert(&body, from, to));
+    converted.await.unwrap_or_else(|e| {
+        Err(ErrorInfo::new(ErrorKind::Internal, format!("the body was not read: {e}")).into())
+    })
+}
+
+fn convert(body: &Bytes, from: Codec, to: Codec) -> Result<Vec<u8>, Failure> {
+    if from != to && body.len() > MAX_TRANSCODED {
+        let text =
+            format!("the body is larger than {MAX_TRANSCODED} bytes and of another encoding");
+        return Err(Failure::bad(text)
+            .hint("ask for the answer in the encoding of the body: same Content-Type and Accept"));
+    }
     let split = match from {
         _ if body.is_empty() => Split::none(from),
         Codec::Msgpack => split_msgpack(body)?,
@@ -201,14 +227,14 @@ mod tests {
 
     fn json(body: &str) -> Result<String, String> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        of_body(&body, Codec::Json, Codec::Json)
+        convert(&body, Codec::Json, Codec::Json)
             .map(|call| String::from_utf8(call).unwrap())
             .map_err(|failure| failure.info.message)
     }
 
     fn msgpack(body: &Value) -> Value {
         let body = rmp_serde::to_vec(body).unwrap().into();
-        let call = of_body(&body, Codec::Msgpack, Codec::Msgpack).unwrap();
+        let call = convert(&body, Codec::Msgpack, Codec::Msgpack).unwrap();
         rmp_serde::from_slice(&call).unwrap()
     }
 
@@ -245,7 +271,7 @@ mod tests {
         let deep = "[".repeat(1_000_000);
         assert!(json(&deep).is_err());
         let bytes = |bytes: &'static [u8]| {
-            of_body(&Bytes::from_static(bytes), Codec::Msgpack, Codec::Msgpack).is_err()
+            convert(&Bytes::from_static(bytes), Codec::Msgpack, Codec::Msgpack).is_err()
         };
         // Cut off, too much of it, a scalar, and a claimed length.
         assert!(
@@ -255,18 +281,21 @@ mod tests {
                 && bytes(b"\xdd\xff\xff\xff\xff")
         );
         let deep = Bytes::from(vec![0x91; 1_000_000]);
-        assert!(of_body(&deep, Codec::Msgpack, Codec::Msgpack).is_err());
+        assert!(convert(&deep, Codec::Msgpack, Codec::Msgpack).is_err());
     }
 
     #[test]
     fn encodings_are_changed_where_they_can_be() {
         let body = Bytes::from_static(br#"{"a": [1, "x", null]}"#);
-        let call = of_body(&body, Codec::Json, Codec::Msgpack).unwrap();
+        let call = convert(&body, Codec::Json, Codec::Msgpack).unwrap();
         let call: Value = rmp_serde::from_slice(&call).unwrap();
         assert_eq!(call, serde_json::json!([[], {"a": [1, "x", null]}]));
         let raw = Bytes::from_static(b"\x91\xc4\x01\xff");
-        assert!(of_body(&raw, Codec::Msgpack, Codec::Msgpack).is_ok());
-        assert!(of_body(&raw, Codec::Msgpack, Codec::Json).is_err(), "JSON has no bytes");
+        assert!(convert(&raw, Codec::Msgpack, Codec::Msgpack).is_ok());
+        assert!(convert(&raw, Codec::Msgpack, Codec::Json).is_err(), "JSON has no bytes");
+        let large = Bytes::from(format!("[{}]", vec!["0"; MAX_TRANSCODED].join(",")));
+        assert!(convert(&large, Codec::Json, Codec::Json).is_ok());
+        assert!(convert(&large, Codec::Json, Codec::Msgpack).is_err());
     }
 
     #[test]

@@ -20,8 +20,10 @@ use super::{
     Web, answer, arguments, events,
     failure::Failure,
     intake::Held,
+    openapi,
     target::{self, Reading},
 };
+use crate::telemetry;
 
 /// Names the call in answers.
 const CALL: HeaderName = HeaderName::from_static("x-rhd-call");
@@ -29,6 +31,8 @@ const CALL: HeaderName = HeaderName::from_static("x-rhd-call");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-rhd-timeout");
 /// The node that must run it.
 const NODE: HeaderName = HeaderName::from_static("x-rhd-node");
+/// The trace that a call belongs to: https://www.w3.org/TR/trace-context/
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Query parameters of this kind are options, never arguments: no argument has a hyphen.
 const OPTION: &str = "rhd-";
 /// The longest time that can be asked for, in seconds: a year.
@@ -50,12 +54,8 @@ struct Wishes {
 /// Answers `GET` and `POST` of any path that no page has.
 pub(super) async fn handle(State(web): State<Web>, request: Request) -> Response {
     let id = CallId::from_bytes(rand::random());
-    let mut response = call(&web, id, request).await.unwrap_or_else(|mut failure| {
-        if failure.info.call.is_empty() {
-            failure.info.call = id.to_string();
-        }
-        failure.into_response()
-    });
+    let mut response =
+        call(&web, id, request).await.unwrap_or_else(|failure| failure.of_call(id).into_response());
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(CALL, id);
     }
@@ -70,13 +70,20 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
         _ => return Err(not_allowed()),
     };
     let wishes = wishes(&parts, sent)?;
-    let (service, method) = find(web, &parts, &wishes).await?;
+    let path = path(&parts)?;
+    if let Some(path) = path.strip_suffix(openapi::FILE).filter(|_| sent.is_none()) {
+        return describe(web, path, wishes).await;
+    }
+    let (service, method) = find(web, &path, &wishes).await?;
     let slot = web.slot()?;
     let mut call = Call::new(id, service);
     call.codec = wishes.codec;
     call.node = wishes.node;
     call.timeout_ms = wishes.timeout_ms;
     call.logs = wishes.events;
+    call.trace = header_text(&parts.headers, TRACEPARENT)
+        .filter(|text| telemetry::is_traceparent(text))
+        .map(str::to_owned);
     let held = match sent {
         Some(from) => web.inner.intake.read(&parts.headers, body).await.map(|held| (held, from))?,
         None => (Held::default(), Codec::Json),
@@ -86,7 +93,7 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
             return Err(Failure::bad("arguments of a POST go into its body")
                 .hint("send them as JSON, or use GET"));
         }
-        Some(from) => arguments::of_body(&held.0.bytes, from, wishes.codec)?,
+        Some(from) => arguments::of_body(&held.0.bytes, from, wishes.codec).await?,
         None => {
             let bare = wishes.query.is_empty();
             if let Some(method) = method.as_deref().filter(|_| bare)
@@ -99,27 +106,53 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
     };
     call.method = method;
     call.parts = vec![arguments.len() as u64];
+    let trace = call.trace.clone();
+    let asked = (call.service.clone(), call.method.clone(), call.node.clone());
     let keep = (held, slot, web.inner.requests.token());
     let replies = web.inner.calls.call(call, Bytes::from(arguments));
-    if wishes.events {
-        return Ok(events::stream(replies, keep));
+    let trace = replies.traceparent().or(trace);
+    let answer = if wishes.events {
+        events::stream(replies, keep)
+    } else {
+        let answer = answer::whole(replies, wishes.codec, web.inner.config.max_body).await;
+        drop(keep);
+        match answer {
+            // A generator that yields nothing looks like a function that returns nothing.
+            Ok(None) => answer::nothing(wishes.codec, web.yields(asked).await),
+            Ok(Some(answer)) => answer,
+            Err(failure) => failure.of_call(id).into_response(),
+        }
+    };
+    Ok(traced(answer, trace))
+}
+
+/// Tells the caller which trace its call is in.
+fn traced(mut answer: Response, trace: Option<String>) -> Response {
+    if let Some(trace) = trace.and_then(|trace| HeaderValue::from_str(&trace).ok()) {
+        answer.headers_mut().insert(TRACEPARENT, trace);
     }
-    let answer = answer::whole(replies, wishes.codec, web.inner.config.max_body).await;
-    drop(keep);
     answer
 }
 
+/// The path as text.
+fn path(parts: &Parts) -> Result<String, Failure> {
+    let path = percent_decode_str(parts.uri.path()).decode_utf8();
+    path.map(Into::into).map_err(|_| Failure::bad("the path is no UTF-8"))
+}
+
+/// Answers with what a service offers.
+async fn describe(web: &Web, path: &str, wishes: Wishes) -> Result<Response, Failure> {
+    let (service, method) = find(web, path, &wishes).await?;
+    if method.is_some() {
+        return Err(web.inner.naming.not_found(path).into());
+    }
+    openapi::answer(&web.describe(&service, wishes.node).await?)
+}
+
 /// The service and method that a path means, of those that are known.
-async fn find(
-    web: &Web,
-    parts: &Parts,
-    wishes: &Wishes,
-) -> Result<(String, Option<String>), Failure> {
-    let path = percent_decode_str(parts.uri.path())
-        .decode_utf8()
-        .map_err(|_| Failure::bad("the path is no UTF-8"))?;
+async fn find(web: &Web, path: &str, wishes: &Wishes) -> Result<(String, Option<String>), Failure> {
     let naming = &web.inner.naming;
-    let readings = target::readings(&path, naming.user());
+    let readings = target::readings(path, naming.user());
     let Some(first) = readings.first() else {
         let info = ErrorInfo::new(ErrorKind::NotFound, format!("{path} is no name"));
         return Err(Failure::from(info).hint("the page at / lists what can be called"));
@@ -181,7 +214,7 @@ fn wishes(parts: &Parts, sent: Option<Codec>) -> Result<Wishes, Failure> {
         Some(codec) => codec,
         None => sent.unwrap_or(Codec::Json),
     };
-    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name| header_text(&parts.headers, name);
     let mut wishes = Wishes {
         codec,
         events,
@@ -201,6 +234,10 @@ fn wishes(parts: &Parts, sent: Option<Codec>) -> Result<Wishes, Failure> {
         }
     }
     Ok(wishes)
+}
+
+fn header_text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// A time as milliseconds.

@@ -4,7 +4,10 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rhd_protocol::error::{ErrorInfo, ErrorKind};
+use rhd_protocol::{
+    error::{ErrorInfo, ErrorKind},
+    id::CallId,
+};
 
 /// An error on its way to a caller.
 #[derive(Debug)]
@@ -27,6 +30,14 @@ impl Failure {
     /// Adds what to type next.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.info.hint = hint.into();
+        self
+    }
+
+    /// Names the call that failed.
+    pub(super) fn of_call(mut self, id: CallId) -> Self {
+        if self.info.call.is_empty() {
+            self.info.call = id.to_string();
+        }
         self
     }
 

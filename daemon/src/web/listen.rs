@@ -11,6 +11,7 @@ use std::{
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -25,6 +26,8 @@ const PORTS: u16 = 100;
 const MAX_HEAD: usize = 32 * 1024;
 /// The most header lines of a request.
 const MAX_HEADERS: usize = 100;
+/// How long a connection may be silent before the system asks whether its client is there.
+const ALIVE: Duration = Duration::from_secs(30);
 /// Bytes of a connection that are buffered at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -119,6 +122,9 @@ impl Connections {
     async fn serve(self, stream: TcpStream, peer: SocketAddr) -> Result<(), ServeError> {
         let ends = Ends { peer, local: stream.local_addr()? };
         stream.set_nodelay(true)?;
+        // A client whose machine is gone says nothing; its calls must not go on for ever.
+        let alive = TcpKeepalive::new().with_time(ALIVE).with_interval(ALIVE);
+        SockRef::from(&stream).set_tcp_keepalive(&alive)?;
         let router = self.router;
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ends);

@@ -61,6 +61,8 @@ pub(super) struct Shared {
     /// Grows whenever an env has lost a process, and with it the instances there.
     pub(super) lost: watch::Sender<u64>,
     pub(super) incarnations: AtomicU64,
+    /// The first of them.
+    pub(super) first_incarnation: u64,
     pub(super) started: Instant,
 }
 
@@ -227,7 +229,12 @@ impl Env {
         old
     }
 
-    /// Whether the instances of this process can still be called.
+    /// Calls that wait for a lane.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.state).queue.len()
+    }
+
+    /// Whether instances in this process can still be called.
     pub(super) fn holds(&self, incarnation: u64) -> bool {
         let state = lock(&self.state);
         let home = state.slots.first().and_then(|slot| slot.process.as_ref());

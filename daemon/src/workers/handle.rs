@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -72,6 +75,19 @@ struct Inner {
     closed: Mutex<Option<ErrorInfo>>,
 }
 
+/// Numbers of the room, for people and Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Envs with a running worker.
+    pub running: usize,
+    /// Calls that wait for a lane.
+    pub waiting: usize,
+    /// Worker processes that were started.
+    pub started: u64,
+    /// How often an env lost processes.
+    pub lost: u64,
+}
+
 /// What runs behind a [`Workers`].
 #[derive(Debug)]
 #[must_use = "dropping ends all workers; call shutdown()"]
@@ -100,6 +116,8 @@ impl Workers {
         });
         let registry = Arc::new(Registry::default());
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Higher than any of a daemon before: what lived there is gone.
+        let first_incarnation = since.as_micros() as u64;
         let shared = Arc::new(Shared {
             home: home.to_owned(),
             node: node_name.to_owned(),
@@ -109,8 +127,8 @@ impl Workers {
             registry: registry.clone(),
             load: watch::Sender::new(0),
             lost: watch::Sender::new(0),
-            // Higher than any of a daemon before: what lived there is gone.
-            incarnations: AtomicU64::new(since.as_micros() as u64),
+            incarnations: AtomicU64::new(first_incarnation),
+            first_incarnation,
             started: Instant::now(),
             config,
         });
@@ -268,6 +286,19 @@ impl Workers {
     /// Calls that run or wait.
     pub fn load(&self) -> watch::Receiver<u32> {
         self.inner.shared.load.subscribe()
+    }
+
+    /// What the room counts.
+    pub fn counts(&self) -> Counts {
+        let shared = &self.inner.shared;
+        let envs: Vec<_> = lock(&self.inner.envs).values().cloned().collect();
+        let now = shared.incarnations.load(Ordering::Relaxed);
+        Counts {
+            running: envs.iter().filter(|env| env.is_running()).count(),
+            waiting: envs.iter().map(|env| env.waiting()).sum(),
+            started: now.saturating_sub(shared.first_incarnation),
+            lost: *shared.lost.borrow(),
+        }
     }
 
     /// What a Python needs to import the daemon's own SDK. The first time, looks for an interpreter.

@@ -30,6 +30,7 @@ from .errors import (
 from .function import function
 from .module import Module, module
 from .names import exists, load, ls
+from .tracing import trace
 
 __version__ = "0.1.0"
 
@@ -58,4 +59,5 @@ __all__ = [
     "load",
     "ls",
     "module",
+    "trace",
 ]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import aio, codec, config, errors
+from . import aio, codec, config, errors, tracing
 from .connection import Connection
 from .daemon import Daemon, call_id, decode
 from .parallel import Batch
@@ -87,6 +87,9 @@ class Target:
         call = call_id()
         lengths = [p.nbytes if type(p) is memoryview else len(p) for p in parts]
         fields = {**self._template, "id": call, "verb": verb, "parts": lengths, **extra}
+        trace = tracing.trace()
+        if trace is not None:
+            fields["trace"] = trace
         return call, {"op": "call", "call": fields}
 
 

@@ -52,6 +52,7 @@ class Call:
         "parts",
         "service",
         "sink",
+        "trace",
         "verb",
     )  # fmt: skip
 
@@ -67,6 +68,7 @@ class Call:
         self.codec: str = get("codec", "pickle")
         self.parts: Any = get("parts", ())
         self.load: dict | None = get("load")
+        self.trace: str | None = get("trace")
         # Taken when it is read, so that large arguments are not held twice.
         self.body: memoryview | None = body
         self.sink = sink

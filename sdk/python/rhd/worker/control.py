@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .. import frames
+from .. import frames, tracing
 from . import fork, interface, replies
 from .call import Call, current
 from .outbox import Outbox
@@ -116,6 +116,8 @@ class Control:
 
     async def _serve(self, call: Call, running: _Task) -> None:
         current.set(call)
+        if call.trace is not None:
+            tracing.enter(call.trace)
         try:
             if call.cancelled:
                 raise asyncio.CancelledError

@@ -12,7 +12,7 @@ import types
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import frames
+from .. import frames, tracing
 from ..errors import Cancelled
 from . import fork, replies
 from .call import Call, current
@@ -69,6 +69,8 @@ class Lane:
         self._runtime.begin(call)
         context = contextvars.copy_context()
         context.run(current.set, call)
+        if call.trace is not None:
+            context.run(tracing.enter, call.trace)
         try:
             reply = self._reply(call, context)
         except _LaneBroke as broke:
