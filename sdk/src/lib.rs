@@ -46,6 +46,7 @@ pub use module::Module;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,
+    call::Codec,
     error::{ErrorInfo, ErrorKind},
     run::{RunInfo, RunStatus},
 };

@@ -3,6 +3,8 @@
 //! Three nodes in homes and processes of their own join by ticket; a Python program then uses them
 //! as a user's would. Everything is in one temporary folder, which is removed at the end.
 
+mod native;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -88,7 +90,8 @@ async fn show(dir: &Path, nodes: &mut Vec<Node>, ui: &mut Ui) -> Result<(), Erro
     step.say("every node has a direct, encrypted link to every other")?;
     step.done()?;
 
-    python(dir, &laptop, nodes).await
+    python(dir, &laptop, nodes).await?;
+    native::show(&laptop, ui).await
 }
 
 /// Waits until this node has a link to both others.
