@@ -14,7 +14,7 @@ pub struct ParseIdError {
     text: String,
 }
 
-/// Made once: every message has an id in it.
+/// Made once: every header has ids in it, and the tables take longer to make than a header to read.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
