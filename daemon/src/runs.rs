@@ -512,6 +512,13 @@ impl Inner {
         lock(&self.recording).remove(&id);
     }
 
+    /// Frees the name of a run whose final reply is known: its caller may use it again at once.
+    fn unname(&self, id: CallId) {
+        if let Some(name) = lock(&self.recording).get_mut(&id) {
+            name.clear();
+        }
+    }
+
     /// A recorded run has ended, and its record says so.
     fn finished(&self, id: CallId) {
         self.unclaim(id);

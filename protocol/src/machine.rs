@@ -8,3 +8,4 @@ pub mod queue;
 pub mod receipt;
 pub mod routing;
 pub mod supervision;
+pub mod width;

@@ -60,6 +60,9 @@ pub struct Interface {
     /// Class methods and static methods: callable without an instance.
     #[serde(default)]
     pub class_members: Vec<String>,
+    /// Signatures of methods, where they are known; cut off where they are many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signatures: BTreeMap<String, String>,
     /// The encoding that it takes where it does not take pickle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<Codec>,

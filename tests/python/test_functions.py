@@ -83,7 +83,8 @@ def test_map_calls_run_side_by_side(beta: str) -> None:
         barrier = globals().setdefault("_barrier", threading.Barrier(parties, timeout=20))
         return barrier.wait() >= 0
 
-    assert all(rh.function(meet).to(beta).map([3] * 3, concurrency=3))
+    # More than run at once while calls are short.
+    assert all(rh.function(meet).to(beta).map([32] * 32, concurrency=32))
 
 
 def test_starmap_and_exceptions_in_place(beta: str) -> None:

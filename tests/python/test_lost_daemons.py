@@ -90,7 +90,8 @@ def test_a_killed_daemon_of_the_caller_cancels_on_the_host(fresh: Fresh, tmp_pat
             open(path, "w").close()
 
     near = fresh("near")
-    far = fresh("far")
+    # So long it waits for somebody who asks after the call.
+    far = fresh("far", RHD_RUNS_ORPHAN_GRACE="1")
     items = rh.function(endless).to("far")(str(tmp_path / "generator-ended"))
     next(items)
     call = Underway(rh.function(wait_for).to("far"), tmp_path)

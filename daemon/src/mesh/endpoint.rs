@@ -8,8 +8,8 @@ use std::{
 };
 
 use quinn::{
-    Endpoint as Quic, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, Endpoint as Quic, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
     congestion::{BbrConfig, CubicConfig, NewRenoConfig},
     crypto::rustls::QuicClientConfig,
 };
@@ -47,6 +47,10 @@ const WINDOW_BEFORE: u32 = 64 * 1024;
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 /// Above this, ten segments in one system call pass 64 KiB, and sending breaks.
 const MAX_MTU: u16 = 6500;
+/// Packets after which an acknowledgement goes out by itself; with fewer it waits a moment for the
+/// answer of a call, to go in the same packet. Well below the first congestion window, which would
+/// have to wait, too.
+const UNACKED: u32 = 4;
 /// A silent peer is asked for a sign of life after this time, by the side that dialed.
 const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 /// A silent peer is given up after this time.
@@ -253,6 +257,8 @@ pub(super) fn widen(connection: &quinn::Connection) {
 fn transport(congestion: Congestion) -> Result<TransportConfig, MeshError> {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_MTU);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(UNACKED.into());
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_uni_streams(0u32.into())
@@ -262,7 +268,8 @@ fn transport(congestion: Congestion) -> Result<TransportConfig, MeshError> {
         .receive_window(WINDOW_BEFORE.into())
         .send_window(SEND_WINDOW)
         .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
-        .mtu_discovery_config(Some(mtu));
+        .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks));
     match congestion {
         Congestion::Cubic => {
             transport.congestion_controller_factory(Arc::new(CubicConfig::default()))

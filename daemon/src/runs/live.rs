@@ -99,6 +99,7 @@ impl Recording {
         };
         let Some((reply, frame)) = last.or_else(broken) else { return };
         self.admitted.replied(&frame);
+        self.runs.unname(self.admitted.id);
         let end = match self.write(&mut written, &frame, u64::MAX).await {
             Ok(()) => End::Kept,
             Err(error) => {

@@ -188,7 +188,7 @@ mod tests {
             "rhd_calls_ended_total{stage=\"execute\",outcome=\"ok\"} 1",
             "rhd_calls_ended_total{stage=\"execute\",outcome=\"cancelled\"} 1",
             "rhd_calls_in_flight{stage=\"execute\"} 0",
-            "rhd_call_seconds_bucket{stage=\"execute\",le=\"+Inf\"} 2",
+            "rhd_call_seconds_bucket{le=\"+Inf\",stage=\"execute\"} 2",
             "rhd_call_seconds_count{stage=\"execute\"} 2",
         ] {
             assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");

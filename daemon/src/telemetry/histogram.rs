@@ -47,7 +47,7 @@ impl Histogram {
 
     /// Sum in seconds, count, and the buckets as upper bound in seconds and count of their own.
     pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<_> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(count, 5);
         assert_eq!(buckets[0], (0.0001, 2));
         assert_eq!(buckets[1].1, 1);
-        assert_eq!(buckets.last().copied(), Some((f64::MAX, 2)));
+        assert_eq!(buckets.last().copied(), Some((f64::INFINITY, 2)));
     }
 }

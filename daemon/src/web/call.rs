@@ -112,7 +112,7 @@ async fn call(web: &Web, id: CallId, request: Request) -> Result<Response, Failu
     let replies = web.inner.calls.call(call, Bytes::from(arguments));
     let trace = replies.traceparent().or(trace);
     let answer = if wishes.events {
-        events::stream(replies, keep)
+        events::stream(replies, web.inner.config.alive(), keep)
     } else {
         let answer = answer::whole(replies, wishes.codec, web.inner.config.max_body).await;
         drop(keep);

@@ -37,6 +37,8 @@ pub struct Config {
     pub header_timeout_ms: u64,
     /// Milliseconds that a body may take beyond what its size takes at 16 KiB/s.
     pub body_timeout_ms: u64,
+    /// Milliseconds of silence after which a stream of events says that it is still there.
+    pub alive_ms: u64,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             max_requests: 512,
             header_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
+            alive_ms: 15_000,
         }
     }
 }
@@ -60,6 +63,10 @@ impl Default for Config {
 impl Config {
     pub(super) fn header_timeout(&self) -> Duration {
         Duration::from_millis(self.header_timeout_ms.max(1))
+    }
+
+    pub(super) fn alive(&self) -> Duration {
+        Duration::from_millis(self.alive_ms.max(1))
     }
 
     pub(super) fn body_timeout(&self) -> Duration {

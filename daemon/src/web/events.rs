@@ -3,7 +3,7 @@
 //! `log` is `{"stream": "stdout", "text": …}`, `progress` a text, `item` an item of a generator; the
 //! last event is `result` or `error`. All data is JSON.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, pin::Pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -18,26 +18,34 @@ use tokio::time::timeout;
 use super::answer::{broken, same};
 use crate::{calls::Replies, framed::Frame};
 
-/// How often a silent stream says that it is still there; proxies cut those that don't.
-const ALIVE: Duration = Duration::from_secs(15);
-
 #[derive(Serialize)]
 struct Log<'a> {
     stream: &'static str,
     text: &'a str,
 }
 
-/// Streams the replies; `keep` lives as long as the stream. A client that hangs up cancels the call.
-pub(super) fn stream<K: Send + 'static>(replies: Replies, keep: K) -> Response {
-    let start = Some((replies, keep));
-    let events = futures::stream::unfold(start, |state| async move {
-        let (mut replies, keep) = state?;
-        let (event, last) = match timeout(ALIVE, replies.next()).await {
-            Ok(Some(frame)) => event(&frame),
-            Ok(None) => return None,
-            Err(_) => (Bytes::from_static(b":\n\n"), false),
+/// The next reply, while it is waited for. Never abandoned: a frame that is half read would be lost.
+type Next = Pin<Box<dyn Future<Output = (Option<Frame>, Replies)> + Send>>;
+
+fn next(mut replies: Replies) -> Next {
+    Box::pin(async move { (replies.next().await, replies) })
+}
+
+/// Streams the replies, and a comment after each silence of `alive`; proxies cut streams that say
+/// nothing. `keep` lives as long as the stream. A client that hangs up cancels the call.
+pub(super) fn stream<K: Send + 'static>(replies: Replies, alive: Duration, keep: K) -> Response {
+    let start = Some((next(replies), keep));
+    let events = futures::stream::unfold(start, move |state| async move {
+        let (mut waiting, keep) = state?;
+        let (event, then) = match timeout(alive, &mut waiting).await {
+            Ok((Some(frame), replies)) => {
+                let (event, last) = event(&frame);
+                (event, (!last).then(|| (next(replies), keep)))
+            }
+            Ok((None, _)) => return None,
+            Err(_) => (Bytes::from_static(b":\n\n"), Some((waiting, keep))),
         };
-        Some((Ok::<_, Infallible>(event), (!last).then_some((replies, keep))))
+        Some((Ok::<_, Infallible>(event), then))
     });
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();

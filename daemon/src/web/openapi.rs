@@ -60,7 +60,14 @@ fn paths(name: &str, kind: ServiceKind, interface: &Interface) -> Map<String, Va
         if member.starts_with('_') || (kind == ServiceKind::Class && !of_class) {
             continue;
         }
-        paths.insert(format!("{name}/{member}"), operations(member, *flavor, "", ""));
+        let path = format!("{name}/{member}");
+        let operations = operations(
+            &path,
+            *flavor,
+            interface.signatures.get(member).map_or("", String::as_str),
+            "",
+        );
+        paths.insert(path, operations);
     }
     paths
 }
@@ -126,13 +133,15 @@ fn query(parameter: &Parameter) -> Value {
 
 fn schema(parameter: &Parameter) -> Value {
     let of = parameter.of.as_deref().unwrap_or_default();
-    let plain = match of.split('[').next().unwrap_or_default() {
-        "int" => "integer",
-        "float" => "number",
-        "str" => "string",
+    let plain = match of.split(['[', '<']).next().unwrap_or_default() {
+        "int" | "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => {
+            "integer"
+        }
+        "float" | "f32" | "f64" => "number",
+        "str" | "String" => "string",
         "bool" => "boolean",
-        "list" | "tuple" | "set" => "array",
-        "dict" => "object",
+        "list" | "tuple" | "set" | "Vec" => "array",
+        "dict" | "HashMap" | "BTreeMap" => "object",
         "" => return json!({}),
         _ => return json!({"description": of}),
     };

@@ -83,8 +83,8 @@ fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
         }
         match c {
             '\'' | '"' => quote = Some(*c),
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' if depth > 0 => depth -= 1,
+            '(' | '[' | '{' | '<' => depth += 1,
+            ')' | ']' | '}' | '>' if depth > 0 => depth -= 1,
             _ => return depth == 0,
         }
         false
@@ -114,6 +114,8 @@ mod tests {
             ]
         );
         assert!(signature.more);
+        let rust = parse("(x: HashMap<String, (u64, f64)>, y: u64) -> Vec<u8>").unwrap();
+        assert_eq!(rust.parameters.len(), 2);
         assert_eq!(parse("()"), Some(Signature::default()));
     }
 

@@ -20,6 +20,7 @@ use rhd_protocol::{
     machine::{
         queue::{Need, Offer, Queue, Ticket},
         supervision::{Decision, Limits, Supervision},
+        width::Width,
     },
     worker::Control,
 };
@@ -40,6 +41,7 @@ use crate::framed::{Conn, Frame};
 
 mod life;
 mod refusals;
+mod wide;
 
 /// How long lanes that were asked for may take to come.
 const LANES_WAIT: Duration = Duration::from_secs(10);
@@ -118,11 +120,17 @@ struct Slot {
     /// Lanes that were asked for and have not come.
     asked: u32,
     coroutines: u32,
+    /// The calls on its lanes.
+    width: Width,
+    /// Whether somebody will look whether there is room for more of them.
+    looking: bool,
 }
 
 impl Slot {
-    fn new() -> Self {
+    fn new(spec: &EnvSpec) -> Self {
         Self {
+            width: wide::width(spec),
+            looking: false,
             supervision: Supervision::new(Limits::default()),
             process: None,
             ready: false,
@@ -137,6 +145,7 @@ impl Slot {
         self.ready = false;
         self.idle.clear();
         (self.lanes, self.asked, self.coroutines) = (0, 0, 0);
+        self.width.clear();
         self.process.take()
     }
 }
@@ -155,7 +164,7 @@ impl State {
 
 fn slots(spec: &EnvSpec) -> Vec<Slot> {
     let count = spec.workers.unwrap_or(1).clamp(1, MAX_PROCESSES);
-    (0..count).map(|_| Slot::new()).collect()
+    (0..count).map(|_| Slot::new(spec)).collect()
 }
 
 impl Env {
@@ -281,12 +290,17 @@ impl Env {
             {
                 return Err(self.lost_instance());
             }
-            if let Some(grant) = self.free(&mut state, need) {
+            let now = self.shared.now();
+            if let Some(grant) = self.free(&mut state, need, |slot| slot.width.room(now) > 0) {
                 return Ok(grant);
             }
             match state.queue.push(caller, need, tx) {
                 Ok(ticket) => ticket,
-                Err(full) => return Err(self.full(full.waiting)),
+                // Nobody is refused a lane that is idle.
+                Err(full) => {
+                    let grant = self.free(&mut state, need, |_| true);
+                    return grant.ok_or_else(|| self.full(full.waiting));
+                }
             }
         };
         let waiting = Waiting { env: self, ticket };
@@ -302,7 +316,12 @@ impl Env {
     }
 
     /// What is free at once. Nobody waits for it: whatever becomes free goes to the queue first.
-    fn free(self: &Arc<Self>, state: &mut State, need: Need) -> Option<Grant> {
+    fn free(
+        self: &Arc<Self>,
+        state: &mut State,
+        need: Need,
+        room: impl Fn(&Slot) -> bool,
+    ) -> Option<Grant> {
         if need == Need::Loop {
             let slot = state.slots.first_mut().filter(|slot| slot.ready)?;
             return self.place(slot);
@@ -310,7 +329,9 @@ impl Env {
         // Replicas first for what may run there: the first process is the only home of the rest.
         let replicas = if need == Need::AnyLane { state.slots.len() } else { 1 };
         for slot in state.slots[..replicas].iter_mut().rev().filter(|slot| slot.ready) {
-            if let Some(lease) = self.lane(slot) {
+            if room(slot)
+                && let Some(lease) = self.lane(slot)
+            {
                 return Some(Grant::Lane(lease));
             }
         }
@@ -326,7 +347,8 @@ impl Env {
             let mut byte = [0];
             match conn.stream().try_read(&mut byte) {
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Some(Lease::new(self.clone(), process, conn));
+                    let id = slot.width.begin(self.shared.now());
+                    return Some(Lease::new(self.clone(), process, conn, id));
                 }
                 _ => slot.lanes = slot.lanes.saturating_sub(1),
             }
@@ -365,12 +387,14 @@ impl Env {
         self: &Arc<Self>,
         process: &Process,
         conn: Option<Conn<UnixStream>>,
+        id: u64,
         succeeded: bool,
     ) {
         let waiting = {
             let mut state = lock(&self.state);
             let waiting = !state.queue.is_empty();
             let Some((_, slot)) = state.slot_of(process) else { return };
+            slot.width.end(id);
             if succeeded {
                 slot.supervision.succeeded();
             }
@@ -422,9 +446,11 @@ impl Env {
 
     fn matched(self: &Arc<Self>, state: &mut State) -> Option<(Waiter, Grant)> {
         let State { slots, queue, .. } = state;
+        let now = self.shared.now();
         for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
             let offer = State::offer(index);
             if queue.wanting(offer) > 0
+                && slot.width.room(now) > 0
                 && let Some(lease) = self.lane(slot)
             {
                 return Some((queue.take(offer)?, Grant::Lane(lease)));
@@ -443,7 +469,11 @@ impl Env {
         let cap = self.shared.config.lanes;
         let State { slots, queue, .. } = state;
         for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
-            let wanted = queue.wanting(State::offer(index)) as u32;
+            let waiting = queue.wanting(State::offer(index));
+            let wanted = waiting.min(slot.width.room(self.shared.now())) as u32;
+            if (wanted as usize) < waiting {
+                self.look_again(index, slot);
+            }
             let room = cap.saturating_sub(slot.lanes + slot.asked);
             let count = wanted.saturating_sub(slot.asked).min(room);
             let Some(process) = slot.process.clone().filter(|_| count > 0) else { continue };

@@ -39,13 +39,20 @@ pub(super) struct Lease {
     process: Arc<Process>,
     /// Only `None` while it is dropped.
     conn: Option<Conn<UnixStream>>,
+    /// Of the call, among those of its process.
+    id: u64,
     clean: bool,
     succeeded: bool,
 }
 
 impl Lease {
-    pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn<UnixStream>) -> Self {
-        Self { env, process, conn: Some(conn), clean: true, succeeded: false }
+    pub(super) fn new(
+        env: Arc<Env>,
+        process: Arc<Process>,
+        conn: Conn<UnixStream>,
+        id: u64,
+    ) -> Self {
+        Self { env, process, conn: Some(conn), id, clean: true, succeeded: false }
     }
 
     /// The process at the other end.
@@ -78,7 +85,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let conn = self.conn.take().filter(|conn| self.clean && conn.is_idle());
-        self.env.return_lane(&self.process, conn, self.succeeded);
+        self.env.return_lane(&self.process, conn, self.id, self.succeeded);
     }
 }
 

@@ -167,8 +167,13 @@ fn interface() -> Interface {
         ]
         .into(),
         class_members: vec![text("a")],
+        signatures: Default::default(),
         codec: None,
     }
+}
+
+fn signed_interface() -> Interface {
+    Interface { signatures: [(text("a"), text("(x=1)"))].into(), ..interface() }
 }
 
 fn record() -> Record {
@@ -493,6 +498,7 @@ fn workers() -> Vec<Sample> {
         control("ping", Control::Ping { id: id() }),
         Sample::new("load", "import", load()),
         Sample::new("load", "native", Load { roots: vec![], entry: native(), ..load() }),
+        Sample::new("loaded", "signatures", Loaded { interface: signed_interface(), class: true }),
         Sample::new("loaded", "native", Loaded { interface: native_interface(), class: false }),
         Sample::new("loaded", "class", Loaded { interface: interface(), class: true }),
     ]

@@ -30,6 +30,7 @@ from .errors import (
 from .function import function
 from .module import Module, module
 from .names import exists, load, ls
+from .runs import Run, run
 from .tracing import trace
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "QueueFull",
     "RemoteError",
     "RhdError",
+    "Run",
     "Timeout",
     "VersionMismatch",
     "cluster",
@@ -59,5 +61,6 @@ __all__ = [
     "load",
     "ls",
     "module",
+    "run",
     "trace",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import config, console, frames
 from .connection import GRACE, failed, lost, show
-from .daemon import IDLE, Daemon, unavailable
+from .daemon import IDLE, Daemon, decode, unavailable
 
 
 class AsyncConnection:
@@ -148,17 +148,29 @@ async def ask(
     """Sends a request and waits for its first item or result."""
     conn = await open(daemon, header, parts, call)
     try:
-        if timeout is None:
-            reply, body = await conn.next()
-        else:
-            try:
-                reply, body = await asyncio.wait_for(conn.next(), timeout + GRACE)
-            except asyncio.TimeoutError as e:
-                raise lost(call, TimeoutError()) from e
+        reply, body = await within(conn, timeout)
     except BaseException:
         give(daemon, conn)
         raise
     return conn, reply, body
+
+
+async def within(conn: AsyncConnection, timeout: float | None) -> tuple[dict[str, Any], memoryview]:
+    """The next item or result; the daemon has some time more than the call to say that it is
+    late."""
+    if timeout is None:
+        return await conn.next()
+    try:
+        return await asyncio.wait_for(conn.next(), timeout + GRACE)
+    except asyncio.TimeoutError as e:
+        raise lost(conn.call, TimeoutError()) from e
+
+
+async def answer(daemon: Daemon, header: dict[str, Any], timeout: float) -> Any:
+    """Sends a request and returns its one result, decoded."""
+    conn, reply, body = await ask(daemon, header, (), "", timeout)
+    give(daemon, conn)
+    return decode(reply, body)
 
 
 async def _connect(daemon: Daemon) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

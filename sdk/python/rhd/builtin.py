@@ -29,16 +29,17 @@ class Builtin:
         self._lock = threading.Lock()
         self._target: Target | None = None
 
-    def call(self, method: str, *args: Any, options: Options = remote.DEFAULT) -> Any:
+    def call(self, method: str, *args: Any, options: Options = remote.DEFAULT, **extra: Any) -> Any:
         """Calls one of its methods; where its node has forgotten it, it is put there again."""
         target = self._target or self._put(None)
+        extra["method"] = method
         try:
-            return remote.call(target.with_options(options), args, method=method)
+            return remote.call(target.with_options(options), args, **extra)
         except NotFound as e:
             # Also what the class itself did not find, which is no service.
             if target.service not in str(e.message):
                 raise
-            return remote.call(self._put(target).with_options(options), args, method=method)
+            return remote.call(self._put(target).with_options(options), args, **extra)
 
     def _put(self, stale: Target | None) -> Target:
         with self._lock:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import endpoint, parallel, remote
+from . import endpoint, parallel, remote, runs
 from .cluster import Cluster
+from .errors import Conflict
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
+from .runs import Run
 
 
 class Mapped(ABC):
     """Ordered maps over anything that can be called once."""
 
     _width = 1
+
+    @property
+    @abstractmethod
+    def _run_name(self) -> str:
+        """What its calls are recorded as, if they are."""
+
+    @abstractmethod
+    def options(self, **changes: Any) -> Any:
+        """The same, called in another way."""
 
     @abstractmethod
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
@@ -30,12 +43,13 @@ class Mapped(ABC):
     ) -> Iterator[Any]:
         """Calls it with every item, `concurrency` at a time; yields results in order.
 
-        Items are taken as results are; nothing runs before the first result is asked for. An
-        exception ends the map at its place, or is yielded there with `return_exceptions`.
+        Items are taken as results are; nothing runs before the first result is asked for. While a
+        slow one holds back the results, the others go on, up to 32 times `concurrency` items. An
+        exception ends the map at its place, or is yielded there with `return_exceptions`. With
+        `options(run_name=…)` the calls are recorded as `name`, `name-2`, `name-3`, … by item.
         """
         arguments = ((item,) for item in iterable)
-        limit = concurrency or parallel.CONCURRENCY * self._width
-        return parallel.ordered(self._once, arguments, limit, return_exceptions)
+        return self._ordered(arguments, concurrency, return_exceptions)
 
     def starmap(
         self,
@@ -46,8 +60,23 @@ class Mapped(ABC):
     ) -> Iterator[Any]:
         """As `map`, for items that are tuples of arguments."""
         arguments = (tuple(item) for item in iterable)
-        limit = concurrency or parallel.CONCURRENCY * self._width
-        return parallel.ordered(self._once, arguments, limit, return_exceptions)
+        return self._ordered(arguments, concurrency, return_exceptions)
+
+    def _ordered(
+        self, arguments: Iterator[tuple[Any, ...]], concurrency: int | None, keep: bool
+    ) -> Iterator[Any]:
+        limit = parallel.CONCURRENCY * self._width if concurrency is None else concurrency
+        name = self._run_name
+        if not name:
+            return parallel.ordered(self._once, arguments, limit, keep)
+
+        def once(numbered: tuple[int, tuple[Any, ...]], batch: Batch) -> Any:
+            number, args = numbered
+            # One name, one run: that of the first item has it as it is.
+            one = name if number == 1 else f"{name}-{number}"
+            return self.options(run_name=one)._once(args, batch)
+
+        return parallel.ordered(once, enumerate(arguments, 1), limit, keep)
 
 
 class RemoteCallable(Mapped):
@@ -56,6 +85,10 @@ class RemoteCallable(Mapped):
     _target: Target
     _flavor: str
     _extra: dict[str, Any]
+
+    @property
+    def _run_name(self) -> str:
+        return self._target.options.run_name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         flavor = self._flavor
@@ -73,6 +106,39 @@ class RemoteCallable(Mapped):
             return remote.iterate_async(self._target, args, kwargs, **self._extra)
         return await remote.call_async(self._target, args, kwargs, **self._extra)
 
+    def run(self, *args: Any, **kwargs: Any) -> Run:
+        """Starts it there and returns at once. The run goes on whatever becomes of this process;
+        its record (arguments, output, result) stays on its node."""
+        return runs.start(self._target, self._flavor, args, kwargs, **self._extra)
+
+    def get_or_call(self, run_name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """The result of the run of this name, where it was completed; waits for it, where it is
+        under way; else calls, under this name."""
+        if self._flavor == "coroutine":
+            return self._async_get_or_call(run_name, args, kwargs)
+        recorded = self.options(run_name=run_name)
+        quicker = runs.Quicker()
+        while True:
+            found, status = runs.finished(run_name)
+            if found is not None:
+                return found.attach() if status == "RUNNING" else found.result()
+            try:
+                return recorded(*args, **kwargs)
+            except Conflict as e:
+                time.sleep(quicker.pause(e))
+
+    async def _async_get_or_call(self, run_name: str, args: Any, kwargs: Any) -> Any:
+        recorded = self.options(run_name=run_name)
+        quicker = runs.Quicker()
+        while True:
+            found, _ = await runs.in_thread(runs.finished, run_name)
+            if found is not None:
+                return await found.async_result()
+            try:
+                return await recorded.async_call(*args, **kwargs)
+            except Conflict as e:
+                await asyncio.sleep(quicker.pause(e))
+
     def endpoint(self) -> str:
         """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""
         return endpoint.url(self._target, self._extra.get("method"))
@@ -80,9 +146,11 @@ class RemoteCallable(Mapped):
     def options(self, **changes: Any) -> Any:
         """The same, called in another way.
 
-        `timeout` is in seconds; `retries` is how often a call may be repeated when the peer was
-        lost, for functions that may run twice; `stream_logs=False` leaves remote output remote;
-        `codec` is pickle, msgpack or json.
+        `timeout` is in seconds. `retries` is how often a call may be repeated that was lost with
+        its node; for functions that may run twice, as the first time may have ended half-way. What
+        may still run is waited for, not repeated: its node is asked, for as long as `timeout` says,
+        else for a minute. `run_name` records the call, for `rh.run(name)`. `stream_logs=False`
+        leaves remote output remote. `codec` is pickle, msgpack or json.
         """
         # Not copy.copy: copies that are pickled let go of what a handle here holds.
         other = type(self).__new__(type(self))

@@ -13,6 +13,7 @@ from typing import Any
 from . import config, project
 from .daemon import Daemon, call_id
 from .env import Env
+from .errors import NotFound
 from .lease import Lease
 
 CHECK = 0.05
@@ -71,6 +72,14 @@ class Deployment:
         """Deploys it again."""
         with self._lock:
             self._put()
+
+    def came_off(self, error: NotFound) -> bool:
+        """Whether the node forgot it (it was started anew, say) and has it again. What was not
+        found has not run, so nothing runs twice."""
+        if error.__cause__ is not None:
+            return False
+        self.put()
+        return True
 
     def stale(self) -> bool:
         """Whether files behind it have changed, looked at no more often than `CHECK` says."""

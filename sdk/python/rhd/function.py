@@ -18,6 +18,7 @@ from .errors import NotFound
 from .faults import fault
 from .parallel import Batch
 from .remote import Target
+from .runs import Run
 from .spread import Spread
 
 
@@ -83,7 +84,12 @@ class RemoteFunction(RemoteCallable):
         info = deployment.info
         self._deployment: Deployment | None = deployment
         self._target = Target(
-            deployment.daemon, info["name"], info["node"], info["node_id"], lease=deployment.lease
+            deployment.daemon,
+            info["name"],
+            info["node"],
+            info["node_id"],
+            lease=deployment.lease,
+            revive=deployment.came_off,
         )
         self._learn(info["interface"])
 
@@ -172,17 +178,25 @@ class RemoteFunction(RemoteCallable):
         other._target = other._target.with_options(self._target.options)
         return other
 
+    def run(self, *args: Any, **kwargs: Any) -> Run:
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            self._renew(deployment)
+        try:
+            return super().run(*args, **kwargs)
+        except NotFound as e:
+            if not self._came_off(e):
+                raise
+            return super().run(*args, **kwargs)
+
     def _renew(self, deployment: Deployment) -> None:
         deployment.renew()
         self._learn(deployment.info["interface"])
 
     def _came_off(self, error: NotFound) -> bool:
-        """Whether the node forgot the function (it was started anew, say) and has it again.
-        What was not found has not run, so nothing runs twice."""
-        if self._deployment is None or error.__cause__ is not None:
-            return False
-        self._deployment.put()
-        return True
+        # A kept call sees to it itself.
+        revive = None if self._target.options.kept else self._target.revive
+        return revive is not None and revive(error)
 
     def __repr__(self) -> str:
         return f"<function {self.name} on {self._target.node or 'any node'}>"

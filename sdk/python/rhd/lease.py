@@ -56,6 +56,10 @@ class Leases:
     def hold(self, key: str, request: tuple[Daemon, dict[str, Any]]) -> None:
         """Notes a lease, with what to ask when it ends."""
         self._held[key] = request
+        self.ready()
+
+    def ready(self) -> None:
+        """Starts the thread, where it does not run."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="rhd-leases", daemon=True)
             self._thread.start()
@@ -65,6 +69,10 @@ class Leases:
         request = self._held.pop(key, None)
         if request is not None:
             self._over.put(request)
+
+    def later(self, daemon: Daemon, request: dict[str, Any]) -> None:
+        """Has something asked that nobody waits for; safe in a finalizer once it is `ready`."""
+        self._over.put((daemon, request))
 
     def _run(self) -> None:
         while True:
@@ -105,5 +113,6 @@ def end(daemon: Daemon, request: dict[str, Any], patience: float) -> None:
 
 
 _leases = Leases()
+ready, later = _leases.ready, _leases.later
 atexit.register(_leases.farewell)
 os.register_at_fork(after_in_child=_leases.after_fork)

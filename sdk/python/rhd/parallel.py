@@ -37,6 +37,11 @@ class Batch:
         with self._lock:
             self._conns.discard(conn)
 
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants its results any more."""
+        return self._over
+
     def cancel(self) -> None:
         """Cancels what is under way and what starts from now on."""
         with self._lock:
@@ -47,7 +52,7 @@ class Batch:
 
 def ordered(
     call: Callable[..., Any],
-    arguments: Iterable[tuple[Any, ...]],
+    arguments: Iterable[Any],
     concurrency: int,
     return_exceptions: bool,
 ) -> Iterator[Any]:
@@ -58,7 +63,7 @@ def ordered(
 
 
 def _ordered(
-    call: Callable[..., Any], arguments: Iterator[tuple[Any, ...]], concurrency: int, keep: bool
+    call: Callable[..., Any], arguments: Iterator[Any], concurrency: int, keep: bool
 ) -> Iterator[Any]:
     batch = Batch()
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="rhd-map")

@@ -24,7 +24,8 @@ def lines(given: str | Iterable[str]) -> list[str]:
 
 def _call(node: str | None, env: Any, method: str, what: Any, stream_logs: bool) -> Outcome:
     options = replace(DEFAULT, stream_logs=stream_logs)
-    said = builtin("shell", node, env).call(method, what, options=options)
+    run = {"name": "", "detach": False}
+    said = builtin("shell", node, env).call(method, what, options=options, run=run)
     return [tuple(one) for one in said]  # type: ignore[misc]
 
 

@@ -66,6 +66,10 @@ class Spread(Mapped):
         self._balance = balance or Balance(len(functions))
         self._width = len(self._functions)
 
+    @property
+    def _run_name(self) -> str:
+        return self._functions[0]._target.options.run_name
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         first = self._functions[0]
         if first._flavor in GENERATORS:

@@ -1,71 +1,87 @@
-"""Runs the benchmark; `tests/bench/run` prepares what it needs."""
+"""rhd beside Ray, Dask, Parsl and the floors; `tests/bench/run` prepares what this needs."""
 
 import argparse
-import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from . import rounds, table
+from . import growth, idle, results, rounds
 from .plan import MEASURES
 from .rounds import say
 from .systems import Systems
 
+ORDER = ("rhd", "callers", "floors", "ray", "dask", "parsl")
+OTHERS = ("idle", "growth")
+
 
 def arguments():
-    """The command line, as `tests/bench/run --help` shows it."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
-    names = [m.name for m in MEASURES]
+    names = [m.name for m in MEASURES] + list(OTHERS)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--only", action="append", choices=names, help="only this; repeatable")
-    parser.add_argument("--system", action="append", help="only this system; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--system", action="append", choices=ORDER, metavar="NAME", help=f"of {', '.join(ORDER)}"
+    )
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--seconds", type=float, help="how long one measurement takes")
     parser.add_argument("--out", type=Path, help="where the results go")
     parser.add_argument("--binaries", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--venvs", type=Path, required=True, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    args.seconds = args.seconds or (0.7 if args.quick else 1.5)
+    args.only = args.only or names
+    return args
+
+
+def measure(args, systems):
+    """Everything that was asked for."""
+    found = {}
+    # First, while nothing else runs.
+    if "idle" in args.only:
+        found["idle"] = idle.run(systems, 10 if args.quick else 30, say)
+    if "growth" in args.only:
+        found["growth"] = growth.run(systems, min(args.rounds, 3), args.seconds, say)
+    measures = [m for m in MEASURES if m.name in args.only]
+    wanted = {way.driver for m in measures for way in m.ways}.intersection(args.system or ORDER)
+    with systems.up([name for name in ORDER if name in wanted], say) as (drivers, missing):
+        found["versions"] = {name: driver.version for name, driver in drivers.items()}
+        found["measures"], failed = rounds.run(measures, drivers, args.rounds, args.seconds, say)
+    found["left_out"] = missing | failed
+    return found
 
 
 def main():
+    """Measures, prints, and keeps the results where it is told to."""
     args = arguments()
-    count = args.rounds or (2 if args.quick else 5)
-    seconds = args.seconds or (0.7 if args.quick else 1.5)
-    measures = [m for m in MEASURES if not args.only or m.name in args.only]
-    wanted = {way.system for m in measures for way in m.ways}
-    wanted = [name for name in ("rhd", "floors", "ray", "dask", "parsl") if name in wanted]
-    if args.system:
-        wanted = [name for name in wanted if name in args.system]
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Short: sockets are made below it.
     root = Path(tempfile.mkdtemp(prefix="rhd-bench-", dir="/tmp"))
     started = time.monotonic()
     try:
-        with Systems(args.binaries, args.venvs, root).up(wanted, say) as drivers:
-            versions = {name: driver.version for name, driver in drivers.items()}
-            records, failed = rounds.run(measures, drivers, count, seconds, say)
+        found = measure(args, Systems(args.binaries, args.venvs, root))
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    result = {
+    found |= {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
-        "versions": versions,
-        "rounds": count,
-        "seconds": seconds,
+        "rounds": args.rounds,
+        "seconds": args.seconds,
         "took": round(time.monotonic() - started),
-        "measures": records,
-        "failed": {": ".join(key): why for key, why in failed.items()},
     }
-    text = "\n\n".join((table.ratios(records), table.details(records)))
-    print(text)
+    print(results.text(found))
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "bench.md").write_text(text + "\n")
-    return 1 if failed else 0
+        results.keep(found, args.out, args.venvs / "chart" / "bin" / "python")
+    return 1 if found["left_out"] else 0
 
 
 if __name__ == "__main__":

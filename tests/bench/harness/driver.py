@@ -28,7 +28,7 @@ class DriverError(Exception):
 class Driver:
     """One system, up and ready to be measured."""
 
-    def __init__(self, name, command, root, env=None):
+    def __init__(self, name, command, root, env=None, cwd=None):
         self.name = name
         # Short: sockets are made in it.
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
@@ -41,6 +41,7 @@ class Driver:
                 stdout=subprocess.PIPE,
                 stderr=err,
                 text=True,
+                cwd=cwd or self.folder,
                 start_new_session=True,
             )
         self._lines = queue.Queue(16)

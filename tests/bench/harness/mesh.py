@@ -13,15 +13,15 @@ READY = 60.0
 class Node:
     """A daemon."""
 
-    def __init__(self, binary, root, name, python):
+    def __init__(self, binary, root, name, settings):
         self.name = name
         self.home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
         self._binary = binary
         env = {k: v for k, v in os.environ.items() if not k.startswith("RHD_")}
-        settings = ["--port", "0", "--set", "mesh.mdns=false", "--set", f"workers.python={python}"]
+        flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
         with open(self.home / "out.log", "wb") as out:
             self._process = subprocess.Popen(
-                [binary, "--home", str(self.home), "up", "--name", name, *settings],
+                [binary, "--home", str(self.home), "up", "--name", name, "--port", "0", *flags],
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -88,11 +88,12 @@ class Node:
 class Mesh:
     """Nodes n0, n1 … that all see each other."""
 
-    def __init__(self, binary, root, python, size):
+    def __init__(self, binary, root, size, settings):
         self.nodes = []
+        settings = {"mesh.mdns": "false", **settings}
         try:
             for i in range(size):
-                self.nodes.append(Node(binary, root, f"n{i}", python))
+                self.nodes.append(Node(binary, root, f"n{i}", settings))
             if size > 1:
                 ticket = self.nodes[0].invite(size - 1)
                 for node in self.nodes[1:]:

@@ -11,6 +11,13 @@ class Way:
     system: str
     case: str
     fields: dict = field(default_factory=dict)
+    by: str | None = None
+    """The driver, where the system has more than one."""
+
+    @property
+    def driver(self):
+        """Which driver does it."""
+        return self.by or self.system
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,26 @@ MEASURES = (
             Way("floor: Unix sockets", "floors", "unix", WIDTH),
         ),
         goal=4,
+    ),
+    Measure(
+        "rust",
+        "Rust no-op, one at a time",
+        "us",
+        (
+            Way("rhd: across two daemons", "rhd", "native", by="callers"),
+            Way("floor: quinn stream", "floors", "quic"),
+        ),
+    ),
+    Measure(
+        "rust-64",
+        "Rust no-op, 64 in flight",
+        "calls/s",
+        (
+            Way("rhd: across two daemons", "rhd", "native", WIDTH, by="callers"),
+            Way("floor: quinn streams", "floors", "quic", WIDTH),
+        ),
+        goal=0.4,
+        against="floors",
     ),
     Measure(
         "array-1",

@@ -16,12 +16,12 @@ def run(measures, drivers, rounds, seconds, report):
     failed = {}
 
     def take(measure, way, span):
-        if way.system not in drivers or (measure.name, way.label) in failed:
+        if way.driver not in drivers or f"{measure.title}: {way.label}" in failed:
             return None
         try:
-            return drivers[way.system].measure(way.case, span, **way.fields)
+            return drivers[way.driver].measure(way.case, span, **way.fields)
         except DriverError as e:
-            failed[measure.name, way.label] = str(e)
+            failed[f"{measure.title}: {way.label}"] = str(e)
             report(f"LEFT OUT: {measure.title}: {way.label}: {e}")
             return None
 

@@ -1,5 +1,7 @@
 """The ratios as a Markdown table."""
 
+IDLE_BYTES, IDLE_CPU = 60e6, 0.01
+"""What an idle daemon may hold, and its share of a core."""
 SYSTEMS = {"ray": "Ray", "dask": "Dask", "parsl": "Parsl"}
 
 
@@ -54,9 +56,10 @@ def goal(record, mine):
     if record["goal"] is None or against is None:
         return ["", ""]
     got = better(record, mine, against)
-    share = record["against"] == "floors"
-    name = "the floor" if share else SYSTEMS[record["against"]]
-    asked = f"{record['goal']:.0%} of {name}" if share else f"{record['goal']:g}x {name}"
+    if record["against"] == "floors":
+        asked = f"{record['goal']:.0%} of the floor"
+    else:
+        asked = f"{record['goal']:g}x {SYSTEMS[record['against']]}"
     if got >= record["goal"]:
         return [asked, "met"]
     return [asked, f"{got / record['goal']:.0%} of the way"]
@@ -75,3 +78,41 @@ def details(records):
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def growth(points):
+    """A line for each number of callers and of nodes."""
+    lines = ["| | calls/s | p50 us | p99 us | daemon | worker |", "|---|---|---|---|---|---|"]
+    titles = {"callers": "callers: {}; two nodes", "nodes": "nodes: {}; 64 callers"}
+    for point in points:
+        cells = [
+            titles[point["of"]].format(point["number"]),
+            f"{point['rate']:,.0f}",
+            f"{point['p50_us']:,.0f}",
+            f"{point['p99_us']:,.0f}",
+            mib(point["daemon_bytes"]),
+            mib(point["worker_bytes"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def idle(points):
+    """A line for each number of peers, and whether it is within what is asked for."""
+    lines = ["| | memory | CPU | goal | |", "|---|---|---|---|---|"]
+    for point in points:
+        met = point["most_bytes"] <= IDLE_BYTES and point["most_cpu"] < IDLE_CPU
+        cells = [
+            f"{point['peers']} peers" if point["peers"] else "alone",
+            mib(point["most_bytes"]),
+            f"{point['most_cpu']:.2%} of a core",
+            "60 MB, 1%",
+            "met" if met else "missed",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mib(size):
+    """Bytes, for people."""
+    return f"{size / 2**20:.0f} MiB"

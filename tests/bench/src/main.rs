@@ -26,6 +26,9 @@ enum Command {
         /// The daemon's home
         #[arg(long)]
         home: PathBuf,
+        /// The node that runs the functions of this program
+        #[arg(long)]
+        far: String,
     },
     /// Echoes every stream of every QUIC connection; says `PORT CERTIFICATE` first
     EchoQuic,
@@ -38,9 +41,12 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
+    rhd_sdk::worker::run_if_worker();
     match Command::parse() {
         Command::Floors => driver::serve(floors::Floors::start().await?).await,
-        Command::Callers { home } => driver::serve(callers::Callers::attach(&home).await?).await,
+        Command::Callers { home, far } => {
+            driver::serve(callers::Callers::attach(&home, far).await?).await
+        }
         Command::EchoQuic => quic::echo().await,
         Command::EchoUnix { path } => unix::echo(&path),
     }

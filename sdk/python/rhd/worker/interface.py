@@ -8,6 +8,8 @@ from typing import Any
 
 _MAX_TEXT = 4096
 _MAX_MEMBERS = 1000
+# Characters that the signatures of all methods may take.
+_MAX_SIGNATURES = 32 * 1024
 
 # Special methods that make sense from afar.
 _SPECIAL = frozenset(
@@ -90,6 +92,29 @@ def _members(cls: type) -> tuple[dict[str, str], list[str]]:
     return members, of_class
 
 
+def _signatures(cls: type, members: dict[str, str]) -> dict[str, str]:
+    """Returns the signatures of public methods, as a caller sees them: without `self`."""
+    found: dict[str, str] = {}
+    left = _MAX_SIGNATURES
+    for name, kind in members.items():
+        if kind == "property" or name.startswith("_"):
+            continue
+        try:
+            raw = inspect.getattr_static(cls, name)
+            signature = inspect.signature(getattr(cls, name))
+            if inspect.isfunction(raw):
+                parameters = list(signature.parameters.values())[1:]
+                signature = signature.replace(parameters=parameters)
+            text = str(signature)[:_MAX_TEXT]
+        except Exception:
+            continue
+        left -= len(text)
+        if left < 0:
+            break
+        found[name] = text
+    return found
+
+
 def describe(target: Any) -> dict:
     """Returns the interface of a function or class, as it travels."""
     if not inspect.isclass(target):
@@ -107,4 +132,5 @@ def describe(target: Any) -> dict:
         "doc": _doc(target),
         "members": members,
         "class_members": of_class,
+        "signatures": _signatures(target, members),
     }
