@@ -158,7 +158,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     Ok(aborted)
 }
 
-/// Answers HTTP, if it shall be; at which URL. A node whose ports are all taken does without.
+/// Answers HTTP, if it shall be; at which URL. A node without a free port or loopback does without.
 async fn start_web(
     home: &Path,
     config: web::Config,
@@ -167,9 +167,9 @@ async fn start_web(
     if !config.enabled {
         return Ok(None);
     }
-    match web::start(home, config, rooms).await {
+    match web::start(home, config.clone(), rooms).await {
         Ok(addresses) => Ok(web::url(&addresses)),
-        Err(web::WebError::Listen(error @ web::ListenError::Ports { .. })) => {
+        Err(error) if error.is_bearable(&config) => {
             tracing::warn!(%error, "HTTP is not answered");
             Ok(None)
         }

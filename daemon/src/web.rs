@@ -60,6 +60,13 @@ pub enum WebError {
     Token(#[from] TokenError),
 }
 
+impl WebError {
+    /// Whether the node can do without: nobody asked for what can't be had.
+    pub fn is_bearable(&self, config: &Config) -> bool {
+        matches!(self, Self::Listen(_)) && config.listen == Config::default().listen
+    }
+}
+
 impl From<WebError> for ErrorInfo {
     fn from(error: WebError) -> Self {
         use std::error::Error;

@@ -299,6 +299,52 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_is_arguments_or_an_error() {
+        use rand::{Rng, SeedableRng};
+        let seeds: [&[u8]; 4] = [
+            br#"{"args": [1, "x"], "kwargs": {"b": 2.5}}"#,
+            br#" [1, [2, {"a": null}], "\u00e9"]"#,
+            b"\x82\xa4args\x92\x01\xa1x\xa6kwargs\x81\xa1b\xc3",
+            b"\x93\x01\xdc\x00\x01\x02\xc4\x01\xff",
+        ];
+        let codecs = [Codec::Json, Codec::Msgpack];
+        let mut random = rand::rngs::StdRng::seed_from_u64(3);
+        for round in 0..20_000 {
+            let mut bytes = seeds[round % seeds.len()].to_vec();
+            for _ in 0..random.random_range(0..4) {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] = random.random();
+            }
+            bytes.truncate(random.random_range(1..=bytes.len()));
+            let bytes = Bytes::from(bytes);
+            for from in codecs {
+                if let Ok(call) = convert(&bytes, from, from) {
+                    is_call(&call, from, &bytes);
+                }
+                for to in codecs {
+                    let _ = convert(&bytes, from, to);
+                }
+            }
+        }
+    }
+
+    /// Panics unless it is a list of a list and a map, to its end.
+    fn is_call(call: &[u8], codec: Codec, of: &[u8]) {
+        if codec == Codec::Json {
+            let (args, kwargs): (&RawValue, &RawValue) = serde_json::from_slice(call).unwrap();
+            assert!(args.get().starts_with('[') && kwargs.get().starts_with('{'), "{of:?}");
+            return;
+        }
+        assert_eq!(call[0], 0x92);
+        let mut reader = rmp_serde::Deserializer::new(Cursor::new(&call[1..]));
+        assert!(is_array(call[1]), "{of:?}");
+        IgnoredAny::deserialize(&mut reader).unwrap();
+        assert!(is_map(call[1 + reader.position() as usize]), "{of:?}");
+        IgnoredAny::deserialize(&mut reader).unwrap();
+        assert_eq!(reader.position() as usize, call.len() - 1, "{of:?}");
+    }
+
+    #[test]
     fn a_query_is_named_arguments() {
         let query = |pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));

@@ -120,6 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn no_text_makes_it_panic() {
+        use rand::{Rng, SeedableRng};
+        let mut random = rand::rngs::StdRng::seed_from_u64(3);
+        let alphabet: Vec<char> = "(a, b: 'x' = [1]){}<>\"\\*=/\u{e9}\u{10ffff}".chars().collect();
+        for _ in 0..20_000 {
+            let pick = |_| alphabet[random.random_range(0..alphabet.len())];
+            let text: String = (0..20).map(pick).collect();
+            let _ = parse(&format!("({text}"));
+        }
+    }
+
+    #[test]
     fn what_is_no_signature_is_none() {
         for bad in ["", "(", "a, b", "(a", "(a b)", "(=1)", "('a')", "(\u{e9}\u{301})", "([)"] {
             assert_eq!(parse(bad), None, "{bad}");

@@ -207,19 +207,20 @@ impl Env {
     }
 
     /// Takes a new spec, already built. Where it differs, calls that run go on in the processes
-    /// they are in, which take no more.
-    pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) {
+    /// they are in, which take no more; those are returned.
+    pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) -> Vec<Arc<Process>> {
         let mut state = lock(&self.state);
         state.built = Some(built);
         if state.spec.runs_like(&spec) {
             state.spec = spec;
-            return;
+            return Vec::new();
         }
         state.generation += 1;
         let fresh = slots(&spec);
         state.spec = spec;
         let old = std::mem::replace(&mut state.slots, fresh);
-        for process in old.into_iter().filter_map(|mut slot| slot.clear()) {
+        let old: Vec<_> = old.into_iter().filter_map(|mut slot| slot.clear()).collect();
+        for process in old.iter().cloned() {
             state.retired.push(process.clone());
             let env = self.clone();
             tokio::spawn(async move {
@@ -231,6 +232,7 @@ impl Env {
         drop(state);
         self.shared.lost.send_modify(|n| *n += 1);
         self.demand();
+        old
     }
 
     /// Calls that wait for a lane.
