@@ -7,12 +7,15 @@ mod demo;
 mod doctor;
 mod down;
 mod env;
+mod get;
 mod invite;
 mod join;
 mod logs;
 mod ls;
+mod objects;
 mod peers;
 mod ps;
+mod put;
 mod python;
 mod rm;
 mod show;
@@ -78,6 +81,10 @@ enum Verb {
     Show(show::Args),
     /// Take a function, class or instance off its nodes
     Rm(rm::Args),
+    /// Store an object in the memory of an env
+    Put(put::Args),
+    /// Print an object of an env as JSON
+    Get(get::Args),
     /// List, build and remove envs
     Env(env::Args),
     /// Print a completion script for a shell
@@ -168,6 +175,8 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Ls(args) => ls::run(args, cx, ui).await,
         Verb::Show(args) => show::run(args, cx, ui).await,
         Verb::Rm(args) => rm::run(args, cx, ui).await,
+        Verb::Put(args) => put::run(args, cx, ui).await,
+        Verb::Get(args) => get::run(args, cx, ui).await,
         Verb::Env(args) => env::run(args, cx, ui).await,
         Verb::Completions(args) => completions::run(args, cx, ui).await,
     }

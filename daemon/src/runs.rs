@@ -26,6 +26,8 @@ mod journal;
 mod live;
 mod prune;
 mod recent;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

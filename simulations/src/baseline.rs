@@ -1,11 +1,35 @@
 //! Baselines: the metrics of some seeds, compared exactly, and the seeds that failed once.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Debug, fs, io, path::PathBuf};
 
-use crate::{
-    scenario::{Metrics, Scenario},
-    world,
-};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{receipts, scenario, world};
+
+/// What makes a world from a seed.
+pub trait Seeded {
+    /// What a run comes to.
+    type Metrics: Debug + PartialEq + Serialize + DeserializeOwned;
+
+    /// Runs one world.
+    fn world(&self, seed: u64) -> Result<Self::Metrics, world::Broken>;
+}
+
+impl Seeded for scenario::Scenario {
+    type Metrics = scenario::Metrics;
+
+    fn world(&self, seed: u64) -> Result<Self::Metrics, world::Broken> {
+        world::run(self, seed)
+    }
+}
+
+impl Seeded for receipts::Scenario {
+    type Metrics = receipts::Metrics;
+
+    fn world(&self, seed: u64) -> Result<Self::Metrics, world::Broken> {
+        receipts::run(self, seed)
+    }
+}
 
 /// Seeds with a baseline, for each scenario.
 pub const SEEDS: std::ops::Range<u64> = 0..3;
@@ -27,7 +51,7 @@ pub enum Failure {
     },
     /// The metrics are others than the stored ones.
     #[error(
-        "{scenario}, seed {seed}: {now:?}, baseline {then:?}\n  if that is meant: cargo run -p rhd-simulations -- --write"
+        "{scenario}, seed {seed}: {now}, baseline {then}\n  if that is meant: cargo run -p rhd-simulations -- --write"
     )]
     Changed {
         /// Name of the scenario.
@@ -35,9 +59,9 @@ pub enum Failure {
         /// Of the run.
         seed: u64,
         /// As stored.
-        then: Option<Metrics>,
+        then: String,
         /// As measured.
-        now: Metrics,
+        now: String,
     },
     /// A file can't be read, written or understood.
     #[error("{0}")]
@@ -45,12 +69,8 @@ pub enum Failure {
 }
 
 /// Runs one world.
-pub fn run(name: &str, scenario: &Scenario, seed: u64) -> Result<Metrics, Failure> {
-    world::run(scenario, seed).map_err(|source| Failure::Broken {
-        scenario: name.into(),
-        seed,
-        source,
-    })
+pub fn run<S: Seeded>(name: &str, scenario: &S, seed: u64) -> Result<S::Metrics, Failure> {
+    scenario.world(seed).map_err(|source| Failure::Broken { scenario: name.into(), seed, source })
 }
 
 fn path(name: &str) -> PathBuf {
@@ -58,15 +78,16 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// Runs the seeds that have a baseline and compares.
-pub fn compare(name: &str, scenario: &Scenario) -> Result<(), Failure> {
-    let stored: BTreeMap<u64, Metrics> = match fs::read(path(name)) {
+pub fn compare<S: Seeded>(name: &str, scenario: &S) -> Result<(), Failure> {
+    let stored: BTreeMap<u64, S::Metrics> = match fs::read(path(name)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other)?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
         Err(e) => return Err(e.into()),
     };
     for seed in SEEDS {
-        let (now, then) = (run(name, scenario, seed)?, stored.get(&seed).cloned());
-        if then.as_ref() != Some(&now) {
+        let (now, then) = (run(name, scenario, seed)?, stored.get(&seed));
+        if then != Some(&now) {
+            let (now, then) = (format!("{now:?}"), format!("{then:?}"));
             return Err(Failure::Changed { scenario: name.into(), seed, then, now });
         }
     }
@@ -74,8 +95,8 @@ pub fn compare(name: &str, scenario: &Scenario) -> Result<(), Failure> {
 }
 
 /// Runs the seeds that have a baseline and stores what they come to.
-pub fn write(name: &str, scenario: &Scenario) -> Result<(), Failure> {
-    let metrics: Result<BTreeMap<u64, Metrics>, Failure> =
+pub fn write<S: Seeded>(name: &str, scenario: &S) -> Result<(), Failure> {
+    let metrics: Result<BTreeMap<u64, S::Metrics>, Failure> =
         SEEDS.map(|seed| Ok((seed, run(name, scenario, seed)?))).collect();
     let text = serde_json::to_string_pretty(&metrics?).map_err(io::Error::other)?;
     Ok(fs::write(path(name), text + "\n")?)

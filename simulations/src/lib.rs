@@ -1,5 +1,6 @@
-//! Seeded worlds over the protocol's pure machines: nodes with tables of presence and routing, on a
-//! network that loses, doubles and reorders, under a virtual clock.
+//! Seeded worlds over the protocol's pure machines: nodes with tables of presence and routing, and
+//! callers with hosts that keep receipts, on a network that loses, doubles and reorders, under a
+//! virtual clock.
 //!
 //! ```text
 //! cargo run -p rhd-simulations                          kept seeds, baselines, 20 fresh seeds
@@ -13,6 +14,7 @@
 pub mod baseline;
 mod check;
 mod node;
+pub mod receipts;
 pub mod rng;
 pub mod scenario;
 pub mod world;

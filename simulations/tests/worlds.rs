@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use rhd_simulations::{baseline, scenario};
+use rhd_simulations::{
+    baseline::{self, Seeded},
+    receipts, scenario,
+};
 
 fn hold(name: &str) {
     let all = scenario::all().unwrap();
     let (_, scenario) = all.iter().find(|(of, _)| *of == name).unwrap();
+    holds(name, scenario);
+}
+
+fn holds<S: Seeded>(name: &str, scenario: &S) {
     for (_, seed) in baseline::kept().filter(|(of, _)| *of == name) {
         baseline::run(name, scenario, seed).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -29,9 +36,15 @@ fn churn_holds() {
 }
 
 #[test]
+fn receipts_hold() {
+    holds(receipts::NAME, &receipts::scenario().unwrap());
+}
+
+#[test]
 fn kept_seeds_name_scenarios() {
     let all = scenario::all().unwrap();
     for (name, _) in baseline::kept() {
-        assert!(all.iter().any(|(of, _)| *of == name), "{name}");
+        let known = all.iter().any(|(of, _)| *of == name) || name == receipts::NAME;
+        assert!(known, "{name}");
     }
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from typing import Any
 
 import pytest
 import rhd as rh
-from conftest import script, until
+from conftest import BINARY, script, until
 
 
 @pytest.fixture
@@ -171,6 +172,19 @@ def test_the_store_outlives_a_restart_of_its_node(fresh: Any) -> None:
     assert rh.here.keys() == []
     rh.here.put("x", 2)
     assert rh.here.get("x") == 2
+
+
+def test_objects_from_the_command_line(mesh: Any, cluster: Any, where: str) -> None:
+    here, _ = mesh
+    at = [] if where == "here" else ["--node", where]
+    here.cli("put", "answer", '{"n": [1, null]}', *at)
+    assert cluster.get("answer") == {"n": [1, None]}
+    cluster.put("back", {"x": "plain"})
+    assert here.cli("get", "back", *at) == '{"x": "plain"}'
+    here.cli("put", "text", "no json", *at)
+    assert cluster.get("text") == "no json"
+    absent = [BINARY, "--home", str(here.home), "get", "absent", *at]
+    assert subprocess.run(absent, capture_output=True, check=False).returncode == 5
 
 
 def test_many_threads_use_one_store(cluster: Any) -> None:

@@ -146,7 +146,8 @@ fn doctor_fails_where_nothing_can_work() {
 fn completions_exist_for_every_shell_and_name_every_verb() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = rhd(&["completions", shell], "").ok();
-        let verbs = "up down status doctor demo invite join peers python call ls show rm env";
+        let verbs =
+            "up down status doctor demo invite join peers python call ls show rm env put get";
         for verb in verbs.split(' ').chain(["completions"]) {
             assert!(script.contains(verb), "{shell} lacks {verb}");
         }

@@ -6,6 +6,7 @@ use rhd_protocol::api::PathKind;
 use rhd_tests::{Node, until};
 
 mod network;
+mod receipts;
 use network::Network;
 
 const SOURCE: &str = r#"

@@ -55,7 +55,7 @@ for fn in (work, items, fails):
 "#;
 
 /// Puts the functions above on the node called `to`.
-fn deploy(from: &Node, to: &str) {
+pub(crate) fn deploy(from: &Node, to: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("things.py");
     fs::write(&file, SOURCE).unwrap();
@@ -63,10 +63,10 @@ fn deploy(from: &Node, to: &str) {
 }
 
 /// Where one call leaves its traces.
-struct Traces(TempDir);
+pub(crate) struct Traces(TempDir);
 
 impl Traces {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -74,19 +74,19 @@ impl Traces {
         self.0.path().to_path_buf()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.path().to_str().unwrap().to_owned()
     }
 
-    fn ran(&self) -> usize {
+    pub(crate) fn ran(&self) -> usize {
         fs::read(self.path().join("ran")).map_or(0, |text| text.len())
     }
 
-    fn until_it_runs(&self) {
+    pub(crate) fn until_it_runs(&self) {
         until("it runs", || (self.ran() > 0).then_some(()));
     }
 
-    fn go(&self) {
+    pub(crate) fn go(&self) {
         fs::write(self.path().join("go"), "").unwrap();
     }
 }
@@ -124,7 +124,12 @@ async fn rest(mut replies: Replies) -> Result<(Vec<(Reply, String)>, Value), Err
 }
 
 /// Starts a run and doesn't wait for it.
-fn start(node: &Node, function: &str, args: &Value, name: &str) -> Result<RunInfo, ErrorInfo> {
+pub(crate) fn start(
+    node: &Node,
+    function: &str,
+    args: &Value,
+    name: &str,
+) -> Result<RunInfo, ErrorInfo> {
     let (mut call, body) = call(function, args);
     call.run = named(name, true);
     node.ask(async |client| {
@@ -133,7 +138,7 @@ fn start(node: &Node, function: &str, args: &Value, name: &str) -> Result<RunInf
     })
 }
 
-fn info(node: &Node, run: &str) -> Result<RunInfo, ErrorInfo> {
+pub(crate) fn info(node: &Node, run: &str) -> Result<RunInfo, ErrorInfo> {
     node.ask(async |client| client.run_info(run, None).await)
 }
 
@@ -147,7 +152,7 @@ async fn attach(client: &Client, run: &str) -> Result<(Vec<(Reply, String)>, Val
     rest(client.run_attach(run, None, true, Some(Duration::from_secs(30))).await?).await
 }
 
-fn result(node: &Node, run: &str) -> Result<Value, ErrorInfo> {
+pub(crate) fn result(node: &Node, run: &str) -> Result<Value, ErrorInfo> {
     node.ask(async |client| attach(&client, run).await.map(|(_, value)| value))
 }
 

@@ -8,7 +8,7 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame,
     id::CallId,
-    run::RunInfo,
+    run::{RunInfo, RunStatus},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -112,7 +112,7 @@ impl Attached {
                 (Some(End::Lost(frame)), _) => self.read.push_back(frame),
                 (_, Want::Logs { follow: false }) => return self.summary().await,
                 (Some(End::Kept), Want::Logs { .. }) => return self.summary().await,
-                (Some(End::Kept), Want::Replies { .. }) => return Err(self.no_end()),
+                (Some(End::Kept), Want::Replies { .. }) => return Err(self.no_end().await),
                 (None, _) => self.grow().await?,
             }
         }
@@ -128,7 +128,10 @@ impl Attached {
         };
         tokio::select! {
             biased;
-            changed = self.grown.changed() => changed.map_err(|_| self.no_end()),
+            changed = self.grown.changed() => match changed {
+                Ok(()) => Ok(()),
+                Err(_) => Err(self.no_end().await),
+            },
             () = expired => Err(still_running()),
         }
     }
@@ -139,8 +142,17 @@ impl Attached {
         answer(&info)
     }
 
-    fn no_end(&self) -> ErrorInfo {
+    /// Why there is no final reply.
+    async fn no_end(&self) -> ErrorInfo {
         let node = self.runs.inner.node();
+        match self.runs.info(self.id, None).await {
+            Ok(info) if info.status != RunStatus::Interrupted => {
+                let text = format!("what the run returned could not be kept on {node}");
+                return ErrorInfo::new(ErrorKind::NotFound, text)
+                    .hint("its disk was full, most likely; the daemon's log there says more");
+            }
+            _ => {}
+        }
         ErrorInfo::new(
             ErrorKind::PeerLost,
             format!("node {node} went down while the run was under way: it ran in part"),

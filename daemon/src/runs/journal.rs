@@ -32,7 +32,7 @@ pub(super) enum Refused {
     Io(io::Error),
 }
 
-/// Receipts on disk. Its methods take a system call each, at most, but for one in 100,000.
+/// Receipts on disk. To note a start or an end takes one system call, but for one in 100,000.
 #[derive(Debug)]
 pub(super) struct Journal {
     inner: Mutex<Inner>,
@@ -128,17 +128,21 @@ impl Journal {
         now
     }
 
-    /// What is known of a call. One that was never here never will be.
+    /// What is known of a call. One that was never here never will be. Waits for the disk.
     pub(super) fn ask(&self, id: CallId, age_ms: Option<u64>) -> io::Result<Known> {
-        let mut inner = lock(&self.inner);
-        let now = now_ms();
-        let known = inner.receipts.look(id, age_ms, now);
-        if known == Known::Never
-            && let Some(record) = inner.receipts.rule_out(id, now)
         {
+            let mut inner = lock(&self.inner);
+            let now = now_ms();
+            let known = inner.receipts.look(id, age_ms, now);
+            let Some(record) = inner.receipts.rule_out(id, now) else { return Ok(known) };
+            if known != Known::Never {
+                return Ok(known);
+            }
             inner.write(record)?;
         }
-        Ok(known)
+        // A promise is on disk before it is given.
+        self.sync()?;
+        Ok(Known::Never)
     }
 
     /// What is known of a call.
@@ -202,6 +206,8 @@ impl Inner {
 
     fn rotate(&mut self, now: u64) -> io::Result<()> {
         let number = self.number + 1;
+        // After a power cut, what is missing has to be the newest.
+        self.file.sync_data()?;
         let file = create(&self.dir, number, self.capacity)?;
         let oldest = path_of(&self.dir, self.number - 1);
         (self.file, self.number, self.offset) = (Arc::new(file), number, 0);
@@ -209,12 +215,14 @@ impl Inner {
         // A long list of running calls leaves room for others all the same.
         let head = (self.pending.len() * LEN) as u64;
         self.capacity = self.capacity.max(2 * head);
+        self.flush_pending()?;
+        self.file.sync_data()?;
         if let Err(error) = fs::remove_file(&oldest)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, file = %oldest.display(), "an old journal stays");
         }
-        self.flush_pending()
+        Ok(())
     }
 }
 

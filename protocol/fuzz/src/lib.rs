@@ -7,7 +7,8 @@
 use std::fmt::Debug;
 
 use rhd_protocol::{
-    api, call, env, error, frame, id, membership, name, presence, service, ticket, wire, worker,
+    api, call, env, error, frame, id, machine::receipt, membership, name, presence, run, service,
+    ticket, wire, worker,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -47,6 +48,7 @@ pub fn client(data: &[u8]) {
     round_trip::<api::Described>(data);
     round_trip::<Vec<api::EnvInfo>>(data);
     round_trip::<api::PythonPath>(data);
+    round_trip::<Vec<run::RunInfo>>(data);
 }
 
 /// The start of a program's file.
@@ -63,6 +65,24 @@ pub fn call(data: &[u8]) {
         let _ = (reply.is_final(), reply.id());
     }
     round_trip::<error::ErrorInfo>(data);
+}
+
+/// What is read back from a journal of receipts.
+pub fn journal(data: &[u8]) {
+    let mut receipts = receipt::Receipts::default();
+    for chunk in data.chunks(receipt::LEN) {
+        match chunk.try_into().ok().and_then(receipt::Record::decode) {
+            Some(record) => {
+                assert_eq!(receipt::Record::decode(&record.encode()), Some(record));
+                receipts.replay(record);
+            }
+            None => receipts.torn(),
+        }
+    }
+    let life = receipts.begin([1; 16], 1);
+    life.into_iter().chain(receipts.rotate(2)).for_each(|record| {
+        assert_eq!(receipt::Record::decode(&record.encode()), Some(record));
+    });
 }
 
 /// What a worker sends and is told.
@@ -133,7 +153,7 @@ pub fn text(data: &[u8]) {
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("frame", frame),
     ("client", client),
     ("call", call),
@@ -142,4 +162,5 @@ pub const ALL: [(&str, Target); 8] = [
     ("membership", membership),
     ("text", text),
     ("program", program),
+    ("journal", journal),
 ];

@@ -42,6 +42,13 @@ def arguments():
     return args
 
 
+def machine():
+    """What kind of machine this is, and no more."""
+    virtual = Path("/proc/cpuinfo").exists() and "hypervisor" in Path("/proc/cpuinfo").read_text()
+    kind = "virtual machine" if virtual else "machine"
+    return f"{kind}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
 def measure(args, systems):
     """Everything that was asked for."""
     found = {}
@@ -73,7 +80,7 @@ def main():
         shutil.rmtree(root, ignore_errors=True)
     found |= {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
         "rounds": args.rounds,
         "seconds": args.seconds,
         "took": round(time.monotonic() - started),

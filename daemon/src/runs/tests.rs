@@ -1,0 +1,203 @@
+//! The room without workers: replies come from the tests themselves.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rhd_protocol::{call::Codec, run::RunOptions};
+
+use super::*;
+
+struct Room {
+    runs: Runs,
+    _home: tempfile::TempDir,
+}
+
+impl Room {
+    fn new(config: Config) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let me = NodeId::from_bytes([1; 32]);
+        let name = || "here".to_owned();
+        let runs = Runs::open(home.path(), me, name, config, CancellationToken::new()).unwrap();
+        Self { runs, _home: home }
+    }
+
+    async fn record(&self, id: u8, name: &str) -> Result<Recording, ErrorInfo> {
+        let run = Some(RunOptions { name: name.into(), detach: true });
+        let call = Call { run, ..Call::new(CallId::from_bytes([id; 16]), "/a/f") };
+        self.runs.record(&call, &Bytes::from_static(b"args"), NodeId::from_bytes([2; 32])).await
+    }
+}
+
+/// Replies that are there already.
+struct Ready(VecDeque<Frame>, Option<Running>);
+
+impl Ready {
+    fn new(recording: &Recording, frames: impl IntoIterator<Item = Frame>) -> Self {
+        Self(frames.into_iter().collect(), Some(recording.admitted().running()))
+    }
+}
+
+impl Source for Ready {
+    async fn next(&mut self) -> Option<Frame> {
+        let frame = self.0.pop_front();
+        if self.0.is_empty() {
+            drop(self.1.take());
+        }
+        frame
+    }
+}
+
+fn log(text: &str) -> Frame {
+    Frame::new(&Reply::Log { id: None, fd: 1 }, text.to_owned().into_bytes()).unwrap()
+}
+
+fn item(len: usize) -> Frame {
+    let reply = Reply::Item { id: None, codec: Codec::Json, parts: vec![len as u64] };
+    Frame::new(&reply, vec![b'7'; len]).unwrap()
+}
+
+fn done(len: usize) -> Frame {
+    Frame::new(&Reply::done(len), vec![b'7'; len]).unwrap()
+}
+
+async fn all(mut attached: Attached) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let Some(frame) = attached.next().await {
+        frames.push(frame);
+    }
+    frames
+}
+
+fn attach(logs: bool) -> RunAsk {
+    RunAsk::Attach { logs, timeout_ms: None }
+}
+
+#[tokio::test]
+async fn readers_at_any_time_and_pace_get_the_same_replies() {
+    let room = Room::new(Config::default());
+    let recording = room.record(1, "r").await.unwrap();
+    let id = recording.admitted().id;
+    let frames: Vec<Frame> =
+        [log("a"), item(3), item(600_000), log("b"), item(0), done(300_000)].into();
+    let early = room.runs.attach(id, attach(true)).await.unwrap();
+    let source = Ready::new(&recording, frames.clone());
+    let (early, ()) = tokio::join!(all(early), recording.pump(source));
+    assert_eq!(early, frames);
+    let late = all(room.runs.attach(id, attach(false)).await.unwrap()).await;
+    let quiet: Vec<Frame> =
+        frames.iter().filter(|f| !matches!(f.header(), Ok(Reply::Log { .. }))).cloned().collect();
+    assert_eq!(late, quiet);
+    let mut logs = all(room.runs.attach(id, RunAsk::Logs { follow: true }).await.unwrap()).await;
+    let summary: RunInfo = rhd_protocol::frame::decode(&logs.pop().unwrap().body).unwrap();
+    assert_eq!((summary.status, summary.result), (RunStatus::Completed, Some(300_000)));
+    assert_eq!(logs, [log("a"), log("b")]);
+    assert_eq!(room.runs.inputs(id).await.unwrap().body, &b"args"[..]);
+}
+
+#[tokio::test]
+async fn output_that_finds_no_room_is_dropped_and_items_that_find_none_end_the_run() {
+    let room = Room::new(Config { max_bytes: 40_000, ..Config::default() });
+    let chatty = room.record(1, "chatty").await.unwrap();
+    let id = chatty.admitted().id;
+    let mut frames: Vec<Frame> = (0..100).map(|_| log(&"x".repeat(1000))).collect();
+    frames.push(done(5));
+    let source = Ready::new(&chatty, frames);
+    chatty.pump(source).await;
+    let kept = all(room.runs.attach(id, attach(true)).await.unwrap()).await;
+    assert!(kept.len() > 5 && kept.len() < 20, "{}", kept.len());
+    assert_eq!(kept.last(), Some(&done(5)));
+
+    let greedy = room.record(2, "greedy").await.unwrap();
+    let id = greedy.admitted().id;
+    let source = Ready::new(&greedy, (0..100).map(|_| item(1000)).chain([done(5)]));
+    greedy.pump(source).await;
+    let info = room.runs.info(id, None).await.unwrap();
+    assert_eq!(info.status, RunStatus::Error, "{info:?}");
+    let kept = all(room.runs.attach(id, attach(true)).await.unwrap()).await;
+    let Ok(Reply::Fail { error, .. }) = kept.last().unwrap().header() else { panic!("{kept:?}") };
+    assert!(error.kind == ErrorKind::QueueFull && error.hint.contains("max_bytes"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_result_that_can_not_be_kept_reaches_those_who_wait_and_is_not_invented_later() {
+    let room = Room::new(Config::default());
+    let mut recording = room.record(1, "full").await.unwrap();
+    let id = recording.admitted().id;
+    recording.replies = Arc::new(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let waiting = room.runs.attach(id, attach(true)).await.unwrap();
+    let source = Ready::new(&recording, [log("a"), done(9)]);
+    let (got, ()) = tokio::join!(all(waiting), recording.pump(source));
+    assert_eq!(got, [done(9)]);
+    let info = room.runs.info(id, None).await.unwrap();
+    assert_eq!((info.status, info.result), (RunStatus::Completed, None));
+    let later = all(room.runs.attach(id, attach(true)).await.unwrap()).await;
+    let Ok(Reply::Fail { error, .. }) = later[0].header() else { panic!("{later:?}") };
+    assert!(error.message.contains("could not be kept"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_free_again_when_its_run_has_ended_and_means_the_newest() {
+    let room = Room::new(Config::default());
+    let first = room.record(1, "r").await.unwrap();
+    assert_eq!(room.record(2, "r").await.unwrap_err().kind, ErrorKind::Conflict);
+    let (one, two) = (first.admitted().id, CallId::from_bytes([3; 16]));
+    let source = Ready::new(&first, [done(1)]);
+    first.pump(source).await;
+    assert_eq!(room.runs.id_of("r").unwrap(), Some(one));
+    let second = room.record(3, "r").await.unwrap();
+    let source = Ready::new(&second, [done(2)]);
+    assert_eq!(room.runs.remove(two).await.unwrap_err().kind, ErrorKind::Conflict);
+    second.pump(source).await;
+    assert_eq!(room.runs.id_of("r").unwrap(), Some(two));
+    room.runs.remove(two).await.unwrap();
+    assert_eq!(room.runs.id_of("r").unwrap(), Some(one));
+    room.runs.remove(one).await.unwrap();
+    assert_eq!(room.runs.id_of("r").unwrap(), None);
+    // Removed or not: no id runs twice.
+    assert_eq!(room.record(3, "other").await.unwrap_err().kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn old_records_go_by_number_age_and_size_and_what_runs_stays() {
+    let room = Room::new(Config { keep: 2, ..Config::default() });
+    let running = room.record(9, "runs").await.unwrap();
+    for id in 1..=4 {
+        let recording = room.record(id, &format!("r{id}")).await.unwrap();
+        let source = Ready::new(&recording, [done(1000)]);
+        recording.pump(source).await;
+        // A millisecond between them: they go by time.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let left =
+        |inner: &Inner| prune::records(inner).into_iter().map(|i| i.name).collect::<Vec<_>>();
+    prune::prune(&room.runs.inner);
+    assert_eq!(left(&room.runs.inner), ["r4", "r3", "runs"]);
+    assert_eq!(room.runs.id_of("r1").unwrap(), None);
+    let mut meta =
+        Folder::of(&room.runs.inner.records, CallId::from_bytes([4; 16])).read().unwrap();
+    (meta.info.started_ms, meta.info.ended_ms) = (1, 2);
+    Folder::of(&room.runs.inner.records, meta.info.id).write(&meta, false).unwrap();
+    prune::prune(&room.runs.inner);
+    assert_eq!(
+        left(&room.runs.inner),
+        ["runs", "r3"].map(str::to_owned).into_iter().rev().collect::<Vec<_>>()
+    );
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_call_ends_when_its_outcome_is_known_and_nothing_of_it_runs() {
+    let room = Room::new(Config::default());
+    let call = Call::new(CallId::from_bytes([1; 16]), "/a/f");
+    let admitted = room.runs.admit(&call, room.runs.inner.me).unwrap();
+    let running = admitted.running();
+    admitted.dropped();
+    let status = async || room.runs.info(call.id, None).await.unwrap().status;
+    assert_eq!(status().await, RunStatus::Running, "its worker has not let go of it");
+    drop(running);
+    assert_eq!(status().await, RunStatus::Cancelled);
+    // Too late for another word.
+    admitted.replied(&done(1));
+    assert_eq!(status().await, RunStatus::Cancelled);
+    assert!(lock(&room.runs.inner.running).is_empty());
+}
