@@ -20,6 +20,7 @@ pub use socket::{Listener, SocketError, connect_path};
 
 use crate::{
     calls::{Answer, Calls, Replies},
+    framed::Body,
     mesh::{self, Mesh},
     naming::Naming,
     telemetry::process,
@@ -78,10 +79,16 @@ impl Api {
     }
 
     /// Starts on a request; whatever goes wrong is its final reply.
-    fn handle(self: &Arc<Self>, request: Request, body: bytes::Bytes) -> Replies {
+    fn handle(self: &Arc<Self>, request: Request, body: Body) -> Replies {
         match request {
             Request::Call { call } => self.calls.call(call, body),
-            Request::Deploy { deploy } => self.calls.deploy(deploy, body),
+            Request::Deploy { deploy } => match body {
+                Body::Inline(body) => self.calls.deploy(deploy, body),
+                Body::Beside(_) => Replies::failed(
+                    ErrorInfo::new(ErrorKind::BadRequest, "a deployment comes in its frame")
+                        .hint("ship less by value: put large data into arguments"),
+                ),
+            },
             Request::Services { .. }
             | Request::Describe { .. }
             | Request::Remove { .. }
@@ -148,6 +155,7 @@ impl Api {
             peers: self.mesh.peers().borrow().iter().filter(linked).count() as u32,
             calls: self.calls.load(),
             rss: process::resident(),
+            beside: true,
             web: self.web.clone(),
             workers: self.workers.envs().iter().filter(|e| e.running).count() as u32,
         }

@@ -21,6 +21,7 @@ mod questions;
 mod remote;
 mod replies;
 mod serve;
+mod spool;
 mod watched;
 
 use std::sync::Arc;
@@ -39,9 +40,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use outbox::Outbox;
 pub use replies::{Answer, Failed, Replies};
+pub use spool::SpoolConfig;
 
 use crate::{
     blobs::Blobs,
+    framed::Body,
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
     runs::Runs,
@@ -53,6 +56,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Calls {
     inner: Arc<Inner>,
+}
+
+/// What this machine has for calls.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What envs may take of it.
+    pub offer: Offer,
+    /// Where large payloads go.
+    pub spool: SpoolConfig,
 }
 
 /// Handles to the rooms that calls go through.
@@ -90,13 +102,14 @@ impl Calls {
     /// Puts the room together; [`serve`](Self::serve) opens it to peers.
     pub fn new(
         rooms: Rooms,
-        machine: Offer,
+        machine: Machine,
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
         let Rooms { naming, workers, mesh, blobs, runs, telemetry } = rooms;
-        let (installs, intake) = (install::Locks::default(), intake::Intake::of_this_machine());
-        let capacity = capacity::Capacity::new(machine);
+        let intake = intake::Intake::of_this_machine(machine.spool);
+        let (installs, capacity) =
+            (install::Locks::default(), capacity::Capacity::new(machine.offer));
         let inner = Inner {
             naming,
             workers,
@@ -121,13 +134,14 @@ impl Calls {
     }
 
     /// Runs `call` wherever its target is.
-    pub fn call(&self, mut call: Call, body: Bytes) -> Replies {
-        let inner = self.inner.clone();
+    pub fn call(&self, mut call: Call, body: impl Into<Body>) -> Replies {
+        let (inner, body, beside) = (self.inner.clone(), body.into(), call.beside);
         let watch = inner.telemetry.watch(Stage::Call, &mut call);
         Replies::starting(async move {
             let id = call.id;
             inner.route(call, body).await.map_err(|error| error.call(id))
         })
+        .fit(beside)
         .watched(watch)
     }
 
@@ -169,7 +183,7 @@ impl Inner {
         self: &Arc<Self>,
         stream: Stream,
         call: Call,
-        body: Bytes,
+        body: Body,
     ) -> Result<Replies, ErrorInfo> {
         let (inner, peer) = (self.clone(), stream.peer);
         let built = call.instance.clone().filter(|_| call.verb == Verb::New);
@@ -192,9 +206,12 @@ impl Inner {
         })
     }
 
-    async fn route(self: Arc<Self>, mut call: Call, body: Bytes) -> Result<Replies, ErrorInfo> {
+    async fn route(self: Arc<Self>, mut call: Call, body: Body) -> Result<Replies, ErrorInfo> {
         let inner = &self;
         inner.open_for_work()?;
+        inner.intake.check_len(body.len())?;
+        // The client may not take payloads beside frames; this node does.
+        call.beside = true;
         call.service = inner.naming.canonical(&call.service)?;
         if let Some(instance) = &call.instance {
             call.instance = Some(inner.naming.canonical(instance)?);

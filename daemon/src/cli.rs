@@ -111,6 +111,8 @@ impl Context {
 
 /// Parses the command line, runs the verb, and gives its exit code.
 pub fn main() -> ExitCode {
+    // The demo sends this very program to a node, as an author's program would send itself.
+    rhd_sdk::worker::run_if_worker();
     let mut ui = Ui::new();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -3,18 +3,22 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use rhd_protocol::frame::{self, FrameError, PREFIX, Prefix};
+use rhd_protocol::frame::{self, BESIDE_BODY, FrameError, PREFIX, Prefix};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 mod conn;
+mod payload;
 
 pub use conn::Conn;
+pub use payload::{Body, Payload, Room};
 
 /// A body is read in steps of at most this many bytes, so that a claimed length allocates nothing.
 const STEP: usize = 1024 * 1024;
 /// Bodies up to this size are joined with their header into one write.
 const JOIN: usize = 64 * 1024;
+/// Bytes of a payload that are read and written at once.
+pub const CHUNK: usize = 256 * 1024;
 
 /// Why no frame could be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +36,52 @@ pub enum FramedError {
 pub struct Frame {
     /// Prefix and header.
     head: Bytes,
-    /// Body.
+    /// Body; with a payload beside the frame, the length of that.
     pub body: Bytes,
+    payload: Option<Payload>,
 }
 
 impl Frame {
     /// Encodes `header`.
-    pub fn new(header: &impl Serialize, body: impl Into<Bytes>) -> Result<Self, FrameError> {
-        let body = body.into();
-        Ok(Self { head: frame::encode(header, body.len())?.into(), body })
+    pub fn new(header: &impl Serialize, body: impl Into<Body>) -> Result<Self, FrameError> {
+        match body.into() {
+            Body::Inline(body) => {
+                let head = frame::encode(header, body.len())?.into();
+                Ok(Self { head, body, payload: None })
+            }
+            Body::Beside(payload) => {
+                let mut head = Bytes::from(frame::encode_beside(header, payload.len())?);
+                let body = head.split_off(head.len() - BESIDE_BODY);
+                Ok(Self { head, body, payload: Some(payload) })
+            }
+        }
+    }
+
+    /// The payload beside it.
+    pub fn payload(&self) -> Option<&Payload> {
+        self.payload.as_ref()
+    }
+
+    /// The body, wherever it is.
+    pub fn into_body(self) -> Body {
+        match self.payload {
+            Some(payload) => Body::Beside(payload),
+            None => Body::Inline(self.body),
+        }
+    }
+
+    /// The same with the payload in it, for readers that take nothing beside a frame; an error when
+    /// it is too long for that.
+    pub async fn inline(self, max: usize) -> Result<Self, FramedError> {
+        let Some(payload) = self.payload else { return Ok(self) };
+        let body = Body::Beside(payload).inline(max).await?;
+        let header = &self.head[PREFIX..];
+        let mut head = BytesMut::with_capacity(self.head.len());
+        // Both were held against limits far below u32.
+        head.extend_from_slice(&(header.len() as u32).to_be_bytes());
+        head.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        head.extend_from_slice(header);
+        Ok(Self { head: head.freeze(), body, payload: None })
     }
 
     /// Decodes the header.
@@ -58,7 +99,7 @@ impl Frame {
             return Err(FrameError::Body { len: lengths.body, limit: bytes.len() });
         }
         let head = bytes.split_to(PREFIX + lengths.header);
-        Ok(Self { head, body: bytes })
+        Ok(Self { head, body: bytes, payload: None })
     }
 
     /// What goes onto the wire: prefix and header, then the body.
@@ -70,12 +111,14 @@ impl Frame {
     pub fn copied(&self) -> Self {
         let mut bytes = Bytes::from(self.parts().concat());
         let head = bytes.split_to(self.head.len());
-        Self { head, body: bytes }
+        Self { head, body: bytes, payload: self.payload.clone() }
     }
 
-    /// Bytes on the wire.
+    /// Bytes of it, with its payload.
     pub fn len(&self) -> usize {
-        self.head.len() + self.body.len()
+        let payload = self.payload.as_ref().map_or(0, Payload::len);
+        let payload = usize::try_from(payload).unwrap_or(usize::MAX);
+        (self.head.len() + self.body.len()).saturating_add(payload)
     }
 
     /// Whether there is nothing in it (never: a header is at least one byte).
@@ -90,16 +133,25 @@ pub struct Head {
     head: Bytes,
     /// Bytes of the body, as claimed.
     pub body: usize,
+    /// Whether a payload follows the frame, whose length is the body.
+    pub beside: bool,
 }
 
 impl Head {
+    /// The frame, once its payload was read.
+    pub fn with_payload(self, payload: Payload) -> Frame {
+        let body = Bytes::copy_from_slice(&payload.len().to_be_bytes());
+        Frame { head: self.head, body, payload: Some(payload) }
+    }
+
     /// Decodes the header.
     pub fn header<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
         frame::decode(&self.head[PREFIX..])
     }
 }
 
-/// Reads the beginning of the next frame; `None` when the stream ended between frames.
+/// Reads the beginning of the next frame, which a payload may follow; `None` when the stream ended
+/// between frames.
 pub async fn read_head<R: AsyncRead + Unpin>(
     stream: &mut R,
     max_body: usize,
@@ -110,30 +162,51 @@ pub async fn read_head<R: AsyncRead + Unpin>(
         return Ok(None);
     }
     stream.read_exact(&mut prefix[first..]).await?;
-    let lengths = Prefix::parse(prefix, max_body)?;
+    let lengths = Prefix::parse_any(prefix, max_body)?;
     // MAX_HEADER bounds this allocation.
     let mut head = BytesMut::zeroed(PREFIX + lengths.header);
     head[..PREFIX].copy_from_slice(&prefix);
     stream.read_exact(&mut head[PREFIX..]).await?;
-    Ok(Some(Head { head: head.freeze(), body: lengths.body }))
+    Ok(Some(Head { head: head.freeze(), body: lengths.body, beside: lengths.beside }))
 }
 
-/// Reads the next frame; `None` when the stream ended between frames.
+/// Reads the length of the payload that follows a frame.
+pub async fn read_payload_len<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    limit: u64,
+) -> Result<u64, FramedError> {
+    let mut body = [0; BESIDE_BODY];
+    stream.read_exact(&mut body).await?;
+    Ok(frame::payload_len(&body, limit)?)
+}
+
+/// Reads the next frame; `None` when the stream ended between frames. No payload may be beside it.
 pub async fn read<R: AsyncRead + Unpin>(
     stream: &mut R,
     max_body: usize,
 ) -> Result<Option<Frame>, FramedError> {
     let Some(head) = read_head(stream, max_body).await? else { return Ok(None) };
+    if head.beside {
+        return Err(FrameError::Beside("nothing here takes it").into());
+    }
+    read_body(head, stream).await.map(Some)
+}
+
+/// Reads the body of a frame.
+pub async fn read_body<R: AsyncRead + Unpin>(
+    head: Head,
+    stream: &mut R,
+) -> Result<Frame, FramedError> {
     let mut body = BytesMut::new();
     while body.len() < head.body {
         let start = body.len();
         body.resize(start + STEP.min(head.body - start), 0);
         stream.read_exact(&mut body[start..]).await?;
     }
-    Ok(Some(Frame { head: head.head, body: body.freeze() }))
+    Ok(Frame { head: head.head, body: body.freeze(), payload: None })
 }
 
-/// Writes a frame and flushes it.
+/// Writes a frame to a stream of bytes, with the payload behind it that is beside it, and flushes.
 pub async fn write<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> io::Result<()> {
     if frame.body.is_empty() {
         stream.write_all(&frame.head).await?;
@@ -143,6 +216,14 @@ pub async fn write<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> io::
         stream.write_all(&frame.head).await?;
         stream.write_all(&frame.body).await?;
     }
+    if let Some(payload) = &frame.payload {
+        let mut at = 0;
+        while at < payload.len() {
+            let chunk = payload.chunk(at, CHUNK)?;
+            at += chunk.len() as u64;
+            stream.write_all(&chunk).await?;
+        }
+    }
     stream.flush().await
 }
 
@@ -150,7 +231,7 @@ pub async fn write<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> io::
 pub async fn send<W: AsyncWrite + Unpin>(
     stream: &mut W,
     header: &impl Serialize,
-    body: impl Into<Bytes>,
+    body: impl Into<Body>,
 ) -> Result<(), FramedError> {
     Ok(write(stream, &Frame::new(header, body)?).await?)
 }

@@ -189,7 +189,7 @@ impl Mesh {
 
     /// This node's name in its realm.
     pub fn name(&self) -> String {
-        self.membership().cert.body.name
+        self.inner.credentials.borrow().membership.cert.body.name.clone()
     }
 
     /// This node's place in its realm.
@@ -263,6 +263,14 @@ impl Mesh {
     /// The members that are known, other than this node, by name.
     pub fn peers(&self) -> watch::Receiver<Arc<Vec<PeerInfo>>> {
         self.inner.roster.peers()
+    }
+
+    /// Whether a peer takes payloads beside frames.
+    pub fn takes_beside(&self, node: NodeId) -> bool {
+        let peers = self.peers();
+        let peers = peers.borrow();
+        let record = peers.iter().find(|peer| peer.node == node).and_then(|p| p.record.as_ref());
+        record.is_some_and(|record| record.beside)
     }
 
     /// What a peer's certificate allows it to do; `None` for a node that is not known.

@@ -74,12 +74,12 @@ impl Naming {
 
     /// The node that `text` means: `here`, a node's name, its id or the start of one.
     pub fn node(&self, text: &str) -> Result<Route, ErrorInfo> {
-        let me = self.mesh.me();
-        if text == "here" || text == self.mesh.name() || text == me.to_string() {
+        let id = text.parse::<NodeId>().ok();
+        if text == "here" || id == Some(self.mesh.me()) || text == self.mesh.name() {
             return Ok(Route::Here);
         }
         let peers = self.peers.borrow();
-        if let Some(peer) = peers.iter().find(|p| p.name == text || p.node.to_string() == text) {
+        if let Some(peer) = peers.iter().find(|p| p.name == text || id == Some(p.node)) {
             return Ok(Route::Peer(peer.node));
         }
         let mut known: Vec<&str> = peers.iter().map(|p| p.name.as_str()).collect();

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
-    calls::{Calls, Rooms},
+    calls::{Calls, Machine, Rooms, SpoolConfig},
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     runs::Runs,
@@ -49,12 +49,15 @@ pub struct Config {
     pub resources: BTreeMap<String, f64>,
     /// What the node is like, for envs that ask: `{zone = "eu"}`.
     pub labels: BTreeMap<String, String>,
+    /// Largest argument list or result of a call, in bytes.
+    pub max_payload: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
-        Self { name: None, user: None, grace: 10, resources, labels }
+        let max_payload = rhd_protocol::frame::MAX_PAYLOAD;
+        Self { name: None, user: None, grace: 10, resources, labels, max_payload }
     }
 }
 
@@ -105,7 +108,10 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         runs: runs.clone(),
         telemetry: telemetry.clone(),
     };
-    let machine = machine::offer(&settings.node.resources, &settings.node.labels);
+    let machine = Machine {
+        offer: machine::offer(&settings.node.resources, &settings.node.labels),
+        spool: SpoolConfig { dir: home.join("tmp"), max_payload: settings.node.max_payload },
+    };
     let calls = Calls::new(rooms, machine, closing.clone(), tasks.clone());
     calls.serve();
     announce(&mesh, &naming, &workers);

@@ -45,6 +45,8 @@ pub use handle::{Counts, StartError, Workers, WorkersTasks};
 pub use program::targets;
 pub use stream::CallStream;
 
+use crate::framed::Body;
+
 /// Code that a call needs, loaded into a process before the first call of its version there.
 #[derive(Debug, Clone)]
 pub struct LoadUnit {
@@ -62,7 +64,7 @@ pub struct Invocation {
     /// The call.
     pub call: Call,
     /// Its body.
-    pub body: Bytes,
+    pub body: Body,
     /// The code that it needs.
     pub unit: Option<Arc<LoadUnit>>,
     /// The process that it has to run in, for an instance: there is no other copy of it.

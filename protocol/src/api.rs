@@ -302,6 +302,9 @@ pub struct Status {
     pub rss: u64,
     /// Envs with a running worker.
     pub workers: u32,
+    /// Whether payloads of calls may come [beside their frames](crate::frame).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// URL of its HTTP endpoint, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub web: Option<String>,

@@ -85,6 +85,9 @@ pub struct Call {
     /// for whoever attaches.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
+    /// Whether payloads of replies may come [beside their frames](crate::frame).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
     /// The trace that it belongs to, as the W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -109,6 +112,7 @@ impl Call {
             load: None,
             run: None,
             keep: false,
+            beside: false,
             trace: None,
         }
     }

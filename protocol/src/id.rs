@@ -1,6 +1,6 @@
 //! Ids: fixed-size bytes in memory, lower-case base32 text everywhere else.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use data_encoding::Encoding;
 use serde::{Deserialize, Serialize, de};
@@ -14,21 +14,22 @@ pub struct ParseIdError {
     text: String,
 }
 
-fn base32() -> Encoding {
+/// Made once: every header has ids in it, and the tables take longer to make than a header to read.
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The symbols above are fixed and valid; the fallback is never taken.
     spec.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
-}
+});
 
 /// Encodes bytes as the lower-case base32 that every id and ticket uses.
 pub fn encode_base32(bytes: &[u8]) -> String {
-    base32().encode(bytes)
+    BASE32.encode(bytes)
 }
 
 /// Decodes lower-case base32; `None` when a character is out of place.
 pub fn decode_base32(text: &str) -> Option<Vec<u8>> {
-    base32().decode(text.as_bytes()).ok()
+    BASE32.decode(text.as_bytes()).ok()
 }
 
 macro_rules! id {
@@ -38,6 +39,17 @@ macro_rules! id {
         pub struct $name([u8; $len]);
 
         impl $name {
+            /// Characters of its text.
+            const TEXT: usize = ($len * 8usize).div_ceil(5);
+
+            fn parse(text: &[u8]) -> Option<Self> {
+                let mut bytes = [0; $len];
+                if text.len() != Self::TEXT {
+                    return None;
+                }
+                BASE32.decode_mut(text, &mut bytes).ok().map(|_| Self(bytes))
+            }
+
             /// Takes the raw bytes.
             pub const fn from_bytes(bytes: [u8; $len]) -> Self {
                 Self(bytes)
@@ -56,7 +68,9 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&encode_base32(&self.0))
+                let mut text = [0; Self::TEXT];
+                BASE32.encode_mut(&self.0, &mut text);
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -70,27 +84,41 @@ macro_rules! id {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                decode_base32(text)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map(Self)
-                    .ok_or_else(|| ParseIdError {
-                        kind: $kind,
-                        len: ($len * 8usize).div_ceil(5),
-                        text: text.chars().take(80).collect(),
-                    })
+                Self::parse(text.as_bytes()).ok_or_else(|| ParseIdError {
+                    kind: $kind,
+                    len: Self::TEXT,
+                    text: text.chars().take(80).collect(),
+                })
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                let mut text = [0; Self::TEXT];
+                BASE32.encode_mut(&self.0, &mut text);
+                s.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-                text.parse().map_err(de::Error::custom)
+                struct Text;
+                impl de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        write!(f, "a {} of {} characters of base32", $kind, $name::TEXT)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+
+                    fn visit_bytes<E: de::Error>(self, text: &[u8]) -> Result<$name, E> {
+                        $name::parse(text).ok_or_else(|| E::custom(concat!("no ", $kind)))
+                    }
+                }
+                d.deserialize_str(Text)
             }
         }
     };

@@ -43,6 +43,9 @@ pub struct Record {
     /// What it has to give.
     #[serde(default, skip_serializing_if = "Offer::is_empty")]
     pub offer: Offer,
+    /// Whether payloads of calls may come [beside their frames](crate::frame).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
 }
 
 impl Record {

@@ -34,6 +34,9 @@ pub struct Hello {
     /// The interpreter, as `3.11.7`.
     #[serde(default)]
     pub python: String,
+    /// Whether payloads of calls may come [beside their frames](crate::frame).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
 }
 
 /// What a daemon writes on the control lane.

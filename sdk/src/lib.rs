@@ -1,20 +1,82 @@
-//! Talks to the local rhd daemon from Rust.
+//! Runs functions on any node of the realm, and serves those of this program, from Rust.
+//!
+//! A program marks what nodes may run, and begins its `main` with one line:
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), rhd_sdk::ErrorInfo> {
+//! use rhd_sdk as rhd;
+//!
+//! /// Squares a number.
+//! #[rhd::function]
+//! fn square(x: u64) -> u64 {
+//!     x * x
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), rhd::ErrorInfo> {
+//!     // On a node, this very program serves its functions, and goes no further.
+//!     rhd::worker::run_if_worker();
+//!
+//!     let gpu = rhd::Cluster::named("gpu").await?;
+//!     let remote = square::to(&gpu).await?;
+//!     assert_eq!(remote.call(7).await?, 49);
+//!     assert_eq!(square(7), 49); // here, as ever
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Iterators and streams are read as they come, and end with their reader; a `Result` fails the call
+//! with its error; a plain function that takes long asks whether anybody still waits:
+//!
+//! ```
+//! use rhd_sdk as rhd;
+//!
+//! #[rhd::function]
+//! fn primes(upto: u64) -> impl Iterator<Item = u64> {
+//!     (2..upto).filter(|n| (2..*n).all(|d| n % d != 0)).take_while(|_| !rhd::cancelled())
+//! }
+//!
+//! #[rhd::function]
+//! async fn lines(path: String) -> Result<usize, std::io::Error> {
+//!     Ok(tokio::fs::read_to_string(path).await?.lines().count())
+//! }
+//!
+//! # async fn example(gpu: rhd::Cluster) -> Result<(), rhd::ErrorInfo> {
+//! let mut primes = primes::to(&gpu).await?.call(1_000_000).await?;
+//! while let Some(prime) = primes.next().await {
+//!     if prime? > 100 {
+//!         break; // dropping them ends it there, too
+//!     }
+//! }
+//! let lines = lines::deploy().name("line-count").env(&rhd::Env::new().workers(2)).to(&gpu).await?;
+//! let run = lines.run("/etc/hosts".into()).await?; // goes on by itself
+//! println!("{} lines", run.result(None).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What others host, in Python or in Rust, is called by name, with or without a declaration:
+//!
+//! ```no_run
+//! use futures::TryStreamExt;
 //! use rhd_sdk::Client;
 //!
 //! #[rhd_sdk::function]
 //! async fn add(a: i64, b: i64) -> i64;
 //!
+//! # async fn example() -> Result<(), rhd_sdk::ErrorInfo> {
 //! let client = Client::connect(&rhd_sdk::default_home()).await?;
-//! let sum = add(&client, 2, 3).await?;
+//! assert_eq!(add(&client, 2, 3).await?, 5);
+//!
+//! let double = client.function::<(i64,), i64>("double");
+//! let doubled: Vec<i64> = double.map((0..100).map(|n| (n,)), 16).try_collect().await?;
+//! let visits = client.module("visits");
+//! let total: i64 = visits.call("add", (doubled[1],)).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! Each request has a connection to the daemon of its own while it is under way; connections are
-//! kept for the next. Dropping [`Replies`] before the last one cancels the request.
+//! kept for the next. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
 
 mod address;
 mod args;
@@ -46,6 +108,7 @@ pub use module::Module;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,
+    call::Codec,
     error::{ErrorInfo, ErrorKind},
     run::{RunInfo, RunStatus},
 };

@@ -86,6 +86,7 @@ impl Node {
             services: Vec::new(),
             load: 0,
             offer: rhd_protocol::compute::Offer::default(),
+            beside: false,
         };
         let table = Table::new(self.id(), self.cert.body.realm, nodes);
         self.life = Some(Life { table, record, signed: None, seen: BTreeSet::new() });

@@ -11,7 +11,7 @@ use rhd_tests::{command, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a person should see, in this order, with a network for packages or without.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 13] = [
     "1. start three nodes",
     "2. invite and join by ticket",
     "3. send a function to gpu",
@@ -20,8 +20,10 @@ const STEPS: [&str; 11] = [
     "7. a class with state",
     "8. a generator on cloud",
     "9. a map over two nodes",
-    "10. cloud is killed in the middle of a call",
-    "11. change one line",
+    "10. a run is cancelled",
+    "11. cloud is killed in the middle of a call",
+    "12. change one line",
+    "13. functions in Rust",
     "done in ",
 ];
 
@@ -40,7 +42,17 @@ fn demo(vars: &[(&str, &str)]) -> String {
         let at = rest.find(step).unwrap_or_else(|| panic!("no {step:?} in its place:\n{said}"));
         rest = &rest[at..];
     }
-    for shown in ["Hello, Ada", "p50 ", "epoch 2: loss", "PeerLost: ", "Good morning, Ada"] {
+    for shown in [
+        "Hello, Ada",
+        "p50 ",
+        "epoch 2: loss",
+        "CANCELLED, its last words: 'put away what was open'",
+        "PeerLost: ",
+        ".status -> INTERRUPTED",
+        "Good morning, Ada",
+        "pi.call(1_000_000).await? -> 3.14",
+        "Timeout: ",
+    ] {
         assert!(said.contains(shown), "no {shown:?}:\n{said}");
     }
     assert!(said.lines().filter(|line| line.trim().starts_with('[')).count() >= 10, "{said}");

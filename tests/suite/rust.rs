@@ -1,6 +1,8 @@
 //! Compiled Rust functions: a program sends itself to a node and is called there.
 
+mod calls;
 mod deploys;
+mod python;
 
 use std::{path::Path, process::Command};
 

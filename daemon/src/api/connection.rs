@@ -7,44 +7,45 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::{FrameError, MAX_BODY},
 };
-use tokio::{io::AsyncReadExt, net::UnixStream};
+use tokio::net::UnixStream;
 
 use super::Api;
 use crate::{
     calls::Replies,
-    framed::{self, Frame, FramedError},
+    framed::{Conn, Frame, FramedError},
 };
 
 /// A client that has started a request must end it within this time.
 const SLOW_REQUEST: Duration = Duration::from_secs(300);
 
 /// Serves requests until the client closes.
-pub(super) async fn serve(api: &Arc<Api>, mut stream: UnixStream) -> Result<(), FramedError> {
+pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), FramedError> {
+    let mut conn = Conn::new(stream);
     loop {
         // Idle connections are pooled by clients and cost nothing; only a half-written request is
         // on the clock.
-        stream.readable().await?;
-        let read = tokio::time::timeout(SLOW_REQUEST, framed::read(&mut stream, MAX_BODY));
+        conn.readable().await?;
+        let read = tokio::time::timeout(SLOW_REQUEST, conn.read(MAX_BODY));
         let frame = match read.await {
             Ok(Ok(Some(frame))) => frame,
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(FramedError::Frame(error))) => {
                 // The stream is out of step: say why, then hang up.
-                return refuse(&mut stream, not_understood(&error)).await;
+                return refuse(&mut conn, not_understood(&error)).await;
             }
             Ok(Err(error)) => return Err(error),
         };
         let request = match read_request(&frame) {
             Ok(request) => request,
             Err(error) => {
-                refuse(&mut stream, error).await?;
+                refuse(&mut conn, error).await?;
                 continue;
             }
         };
-        let replies = api.handle(request, frame.body);
+        let replies = api.handle(request, frame.into_body());
         // Held while the node drains: a request under way is waited for, an idle client is not.
         let under_way = api.requests.token();
-        let finished = pump(replies, &mut stream).await?;
+        let finished = pump(replies, &mut conn).await?;
         drop(under_way);
         if !finished {
             return Ok(());
@@ -77,27 +78,30 @@ fn not_understood(error: &FrameError) -> ErrorInfo {
         .hint("client and daemon may be of different versions: compare `rhd --version` and `rhd status`")
 }
 
-async fn refuse(stream: &mut UnixStream, error: ErrorInfo) -> Result<(), FramedError> {
-    pump(Replies::failed(error), stream).await.map(drop)
+async fn refuse(conn: &mut Conn, error: ErrorInfo) -> Result<(), FramedError> {
+    pump(Replies::failed(error), conn).await.map(drop)
 }
 
 /// Passes replies on until the final one; `false` when the client hung up, which cancels.
-async fn pump(mut replies: Replies, stream: &mut UnixStream) -> Result<bool, FramedError> {
-    let (mut recv, mut send) = stream.split();
-    let mut byte = [0];
+async fn pump(mut replies: Replies, conn: &mut Conn) -> Result<bool, FramedError> {
     loop {
         tokio::select! {
             biased;
             frame = replies.next() => {
                 let Some(frame) = frame else { return Ok(true) };
-                tokio::select! {
-                    biased;
-                    written = framed::write(&mut send, &frame) => written?,
-                    _ = recv.read(&mut byte) => return Ok(false),
-                }
+                conn.queue(frame);
             }
             // Nothing may follow a request before its final reply: this is an end, or a fault.
-            _ = recv.read(&mut byte) => return Ok(false),
+            () = conn.hung_up() => return Ok(false),
+        }
+        conn.try_flush()?;
+        while !conn.is_flushed() {
+            tokio::select! {
+                biased;
+                writable = conn.writable() => writable?,
+                () = conn.hung_up() => return Ok(false),
+            }
+            conn.try_flush()?;
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rhd_protocol::{
     call::{Call, Verb},
     error::{ErrorInfo, ErrorKind},
+    frame::MAX_BODY,
     id::{CallId, NodeId},
     name::Name,
     service::{Flavor, Service, ServiceKind},
@@ -17,6 +17,7 @@ use super::{
     replies::{Awaited, Wanted},
 };
 use crate::{
+    framed::Body,
     naming::Hosted,
     runs::{self, Admitted},
     telemetry::Stage,
@@ -28,7 +29,7 @@ pub(super) async fn call(
     inner: &Arc<Inner>,
     from: NodeId,
     call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
     let id = call.id;
     start(inner, from, call, body).await.map_err(|e| e.on(&inner.mesh.name()).call(id))
@@ -38,11 +39,13 @@ async fn start(
     inner: &Arc<Inner>,
     from: NodeId,
     mut call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
     let hosted = admit(inner, &call)?;
     // Only a deployment loads code, and it doesn't come this way.
     call.load = None;
+    // Whatever the caller takes, this node does; but a result that is kept is kept as one piece.
+    call.beside = call.run.is_none() && !call.keep;
     // A caller is a node: one node can't crowd out another by opening more connections.
     call.caller = inner.name_of(from);
     if call.run.is_some() || call.keep {
@@ -59,8 +62,13 @@ async fn record(
     from: NodeId,
     hosted: Arc<Hosted>,
     mut call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
+    // Arguments are kept with the record.
+    let body = body.inline(MAX_BODY).await.map_err(|e| {
+        ErrorInfo::new(ErrorKind::BadRequest, format!("the arguments can't be kept: {e}"))
+            .hint("call it without a record, or pass large data as a file")
+    })?;
     let detach = call.run.as_ref().is_some_and(|run| run.detach);
     let (logs, keep) = (call.logs, call.keep || detach);
     call.logs = true;
@@ -81,7 +89,9 @@ async fn record(
             admitted.cancel();
         }
         let source =
-            Replies::starting(async move { execute(&owner, admitted, hosted, call, body).await });
+            Replies::starting(
+                async move { execute(&owner, admitted, hosted, call, body.into()).await },
+            );
         recording.pump(source).await;
     });
     let broken = |_| ErrorInfo::new(ErrorKind::Internal, "the run broke off inside the daemon");
@@ -98,7 +108,7 @@ async fn execute(
     admitted: Arc<Admitted>,
     hosted: Arc<Hosted>,
     mut call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<Replies, ErrorInfo> {
     let mut watch = inner.telemetry.watch(Stage::Execute, &mut call);
     let flavor = flavor(&hosted.service, &call);
@@ -153,7 +163,7 @@ pub(super) fn admit(inner: &Inner, call: &Call) -> Result<Arc<Hosted>, ErrorInfo
 /// Drops an instance in its worker; when the worker is gone, so is the instance.
 pub(super) async fn drop_instance(inner: &Arc<Inner>, name: &str) {
     let call = Call { verb: Verb::Drop, ..Call::new(CallId::from_bytes(rand::random()), name) };
-    if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Bytes::new()).await {
+    if let Ok(mut replies) = self::call(inner, inner.mesh.me(), call, Body::default()).await {
         while replies.next().await.is_some() {}
     }
 }

@@ -222,7 +222,7 @@ async fn load_code(
     let invocation = Invocation {
         held: None,
         call,
-        body: unit.body.clone(),
+        body: unit.body.clone().into(),
         unit: None,
         incarnation: None,
         on_loop: false,

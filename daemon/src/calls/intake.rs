@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
-    frame::MAX_BODY,
+    frame::{MAX_BODY, MAX_PAYLOAD},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -13,20 +13,26 @@ use tokio::{
     time::timeout,
 };
 
+use super::spool::{Pool, SpoolConfig, units};
+use crate::framed::{Body, Head, Payload, Room, read_payload_len};
+
 /// Bodies up to this size are not counted: a peer's limit on open streams bounds them.
 const SMALL: usize = 64 * 1024;
 /// Bytes of one permit.
-const UNIT: usize = 64 * 1024;
+pub(super) const UNIT: usize = 64 * 1024;
 /// Bytes that are counted, and then read, at once.
 const STEP: usize = 1024 * 1024;
 /// How long a peer may say nothing in the middle of a body, and how long a body waits for room.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The room for bodies on their way from peers to workers.
+#[derive(Clone)]
 pub(super) struct Intake {
     room: Arc<Semaphore>,
     size: usize,
     patience: Duration,
+    pub(super) spool: SpoolConfig,
+    pub(super) pool: Pool,
 }
 
 /// Counts for as long as anything refers to its bytes.
@@ -43,7 +49,7 @@ impl AsRef<[u8]> for Held {
 
 impl Intake {
     /// A quarter of the machine's memory, and at least two bodies of the largest size.
-    pub(super) fn of_this_machine() -> Self {
+    pub(super) fn of_this_machine(spool: SpoolConfig) -> Self {
         #[cfg(target_os = "linux")]
         let memory = {
             let info = rustix::system::sysinfo();
@@ -53,12 +59,75 @@ impl Intake {
         };
         #[cfg(not(target_os = "linux"))]
         let memory = 0;
-        Self::new((memory / 4).max(2 * MAX_BODY), PATIENCE)
+        Self::new((memory / 4).max(2 * MAX_BODY), PATIENCE, spool)
     }
 
-    fn new(size: usize, patience: Duration) -> Self {
+    pub(super) fn new(size: usize, patience: Duration, spool: SpoolConfig) -> Self {
         let units = (size / UNIT).min(Semaphore::MAX_PERMITS);
-        Self { room: Arc::new(Semaphore::new(units)), size, patience }
+        let pool = Pool::new(spool.dir.clone());
+        Self { room: Arc::new(Semaphore::new(units)), size, patience, spool, pool }
+    }
+
+    /// Bytes that there is room for.
+    pub(super) fn size(&self) -> u64 {
+        self.size as u64
+    }
+
+    /// Reads the body of a frame, wherever it is; `owner` as for [`Intake::payload`].
+    pub(super) async fn body(
+        &self,
+        owner: &str,
+        head: &Head,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Body, ErrorInfo> {
+        if head.beside {
+            return self.payload_of(owner, from).await.map(Body::Beside);
+        }
+        self.read(head.body, from).await.map(Body::Inline)
+    }
+
+    /// Reads the payload that follows a frame.
+    pub(super) async fn payload_of(
+        &self,
+        owner: &str,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Payload, ErrorInfo> {
+        let len = timeout(self.patience, read_payload_len(from, MAX_PAYLOAD)).await;
+        let len = match len {
+            Ok(Ok(len)) => len,
+            Ok(Err(e)) => return Err(cut(&e)),
+            Err(_) => return Err(self.silent()),
+        };
+        self.payload(owner, len, from).await
+    }
+
+    /// Takes room for more bytes, or waits for it.
+    pub(super) async fn hold(&self, held: &mut Option<Room>, more: usize) -> Result<(), ErrorInfo> {
+        let more = self.room.clone().acquire_many_owned(units(more));
+        let Ok(Ok(more)) = timeout(self.patience, more).await else { return Err(self.full()) };
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Reads at least one byte.
+    pub(super) async fn some(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        bytes: &mut impl bytes::BufMut,
+    ) -> Result<(), ErrorInfo> {
+        match timeout(self.patience, from.read_buf(bytes)).await {
+            Ok(Ok(0)) => Err(cut(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(cut(&e)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    fn silent(&self) -> ErrorInfo {
+        cut(&format_args!("nothing came for {} s", self.patience.as_secs()))
     }
 
     /// Reads `len` bytes. They take up room as they arrive, whatever was claimed, until the last
@@ -73,15 +142,10 @@ impl Intake {
             self.fill(&mut bytes, len, from).await?;
             return Ok(bytes.freeze());
         }
-        let mut held: Option<OwnedSemaphorePermit> = None;
+        let mut held = None;
         while bytes.len() < len {
             let step = STEP.min(len - bytes.len());
-            let more = self.room.clone().acquire_many_owned(step.div_ceil(UNIT) as u32);
-            let Ok(Ok(more)) = timeout(self.patience, more).await else { return Err(self.full()) };
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
+            self.hold(&mut held, step).await?;
             let end = bytes.len() + step;
             self.fill(&mut bytes, end, from).await?;
         }
@@ -98,25 +162,10 @@ impl Intake {
         end: usize,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Result<(), ErrorInfo> {
-        let cut = |why: &dyn std::fmt::Display| {
-            ErrorInfo::new(ErrorKind::PeerLost, format!("the arguments were cut off: {why}"))
-                .hint("nothing ran; call again")
-        };
         bytes.reserve(end - bytes.len());
         while bytes.len() < end {
             let missing = (end - bytes.len()) as u64;
-            let mut rest = (&mut *from).take(missing);
-            match timeout(self.patience, rest.read_buf(bytes)).await {
-                Ok(Ok(0)) => return Err(cut(&io::Error::from(io::ErrorKind::UnexpectedEof))),
-                Ok(Ok(_)) => {}
-                Ok(Err(e)) => return Err(cut(&e)),
-                Err(_) => {
-                    return Err(cut(&format_args!(
-                        "nothing came for {} s",
-                        self.patience.as_secs()
-                    )));
-                }
-            }
+            self.some(&mut (&mut *from).take(missing), bytes).await?;
         }
         Ok(())
     }
@@ -131,6 +180,11 @@ impl Intake {
     }
 }
 
+fn cut(why: &dyn std::fmt::Display) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::PeerLost, format!("what it sent was cut off: {why}"))
+        .hint("nothing ran; call again")
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
@@ -139,9 +193,14 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(20);
 
+    fn intake() -> Intake {
+        let spool = SpoolConfig { dir: std::env::temp_dir(), max_payload: 1 << 30 };
+        Intake::new(4 * STEP, SHORT, spool)
+    }
+
     #[tokio::test]
     async fn a_peer_that_falls_silent_is_given_up() {
-        let intake = Intake::new(4 * STEP, SHORT);
+        let intake = intake();
         for len in [9, 8 * UNIT] {
             let (mut near, mut far) = tokio::io::duplex(STEP);
             far.write_all(&vec![7; len - 1]).await.unwrap();
@@ -153,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_held_is_bounded_and_what_is_claimed_is_not_counted() {
-        let intake = Intake::new(4 * STEP, SHORT);
+        let intake = intake();
         let body = vec![7; 3 * STEP];
         let first = intake.read(body.len(), &mut &body[..]).await.unwrap();
         assert_eq!(first, body);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rhd_protocol::call::Reply;
 
-use super::{Inner, Replies};
+use super::{Inner, Replies, replies};
 use crate::{
     framed::Frame,
     runs::{Admitted, Source},
@@ -16,8 +16,14 @@ pub(super) fn adopt(inner: &Arc<Inner>, replies: Replies, undelivered: Option<Fr
     let owner = inner.clone();
     inner.tasks.spawn(async move {
         let Some((replies, call)) = replies.orphaned().await else { return };
+        // What is kept is kept as one piece.
+        let replies = replies.fit(false);
         let last =
             undelivered.filter(|frame| frame.header::<Reply>().is_ok_and(|reply| reply.is_final()));
+        let last = match last {
+            Some(frame) => replies::inline(frame).await.ok(),
+            None => None,
+        };
         look_after(&owner, &call, Rest { replies, last }).await;
     });
 }

@@ -1,6 +1,6 @@
 //! A call on a peer: one stream, one call.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -11,27 +11,41 @@ use rhd_protocol::{
     id::{CallId, NodeId},
 };
 
-use super::Inner;
+use super::{Inner, intake::Intake};
 use crate::{
-    framed::{self, Frame},
+    framed::{self, Body, Frame},
     mesh::{MeshError, Priority, Stream},
 };
 
 /// How long the answer of a host that stopped reading may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Who gets the payloads of replies: clients of this node, all of one user.
+const CLIENTS: &str = "";
+
 /// Sends `call` on a fresh stream; its replies come as the peer writes them.
 pub(super) async fn call(
     inner: &Inner,
     mut stream: Stream,
     call: Call,
-    body: Bytes,
+    body: Body,
 ) -> Result<RemoteCall, ErrorInfo> {
     let (id, node) = (call.id, inner.name_of(stream.peer));
-    let frame = Frame::new(&call, body)
-        .map_err(|e| ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}")).call(id))?;
+    let unfit = |e: &dyn std::fmt::Display| {
+        ErrorInfo::new(ErrorKind::BadRequest, format!("call: {e}"))
+            .hint("pass less at once, or yield it in parts")
+            .call(id)
+    };
+    let body = match body {
+        Body::Beside(_) if !inner.mesh.takes_beside(stream.peer) => {
+            Body::Inline(body.inline(MAX_BODY).await.map_err(|e| unfit(&e))?)
+        }
+        body => body,
+    };
+    let frame = Frame::new(&call, body).map_err(|e| unfit(&e))?;
+    let intake = inner.intake.clone();
     let what = What::Call { id, service: call.service };
-    let mut remote = RemoteCall { what, node, stream: None, done: false };
+    let mut remote = RemoteCall { what, node, stream: None, done: false, intake };
     if let Err(error) = framed::write(&mut stream.send, &frame).await {
         // A host that refuses stops reading: its answer says more than our broken stream.
         let answer = tokio::time::timeout(LAST_WORDS, framed::read(&mut stream.recv, MAX_BODY));
@@ -52,7 +66,8 @@ pub(super) async fn question(
     request: &Request,
 ) -> Result<RemoteCall, ErrorInfo> {
     let node = inner.name_of(stream.peer);
-    let mut remote = RemoteCall { what: What::Question, node, stream: None, done: false };
+    let intake = inner.intake.clone();
+    let mut remote = RemoteCall { what: What::Question, node, stream: None, done: false, intake };
     if let Err(error) = framed::send(&mut stream.send, request, Bytes::new()).await {
         return Err(remote.lost(&error.to_string()));
     }
@@ -86,6 +101,7 @@ pub(super) struct RemoteCall {
     node: String,
     stream: Option<Stream>,
     done: bool,
+    intake: Intake,
 }
 
 /// What the peer was sent.
@@ -111,7 +127,32 @@ impl RemoteCall {
             return None;
         }
         let stream = self.stream.as_mut()?;
-        let reason = match framed::read(&mut stream.recv, MAX_BODY).await {
+        let read = match framed::read_head(&mut stream.recv, MAX_BODY).await {
+            Ok(Some(head)) if head.beside => {
+                let spooled = self.intake.payload_of(CLIENTS, &mut stream.recv).await;
+                match spooled {
+                    Ok(payload) => Ok(Some(head.with_payload(payload))),
+                    Err(error) if error.kind == ErrorKind::PeerLost => {
+                        Err(io::Error::other(error.message).into())
+                    }
+                    Err(error) => {
+                        // Dropped before its final reply, which cancels the call.
+                        if let Some(stream) = self.stream.take() {
+                            stream.send.close();
+                        }
+                        self.done = true;
+                        return Some(Err(match self.what {
+                            What::Call { id, .. } => error.call(id),
+                            What::Question => error,
+                        }));
+                    }
+                }
+            }
+            Ok(Some(head)) => framed::read_body(head, &mut stream.recv).await.map(Some),
+            Ok(None) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let reason = match read {
             Ok(Some(frame)) => match frame.header::<Reply>() {
                 Ok(reply) => {
                     self.done = reply.is_final();

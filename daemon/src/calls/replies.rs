@@ -6,14 +6,14 @@ use bytes::Bytes;
 use rhd_protocol::{
     call::Reply,
     error::{ErrorInfo, ErrorKind},
-    frame::{FrameError, to_vec},
+    frame::{FrameError, MAX_BODY, to_vec},
 };
 use serde::Serialize;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Outbox, remote::RemoteCall, watched::Watched};
 use crate::{
-    framed::Frame,
+    framed::{Frame, FramedError},
     naming::Hosted,
     runs::{self, Admitted, Attached},
     telemetry::Watch,
@@ -24,6 +24,8 @@ use crate::{
 pub struct Replies {
     source: Source,
     on_final: Option<OnFinal>,
+    /// Whether whoever reads them takes no payloads beside frames.
+    inline: bool,
     watched: Watched,
 }
 
@@ -96,7 +98,7 @@ impl Drop for AbortOnDrop {
 
 impl Replies {
     fn of(source: Source) -> Self {
-        Self { source, on_final: None, watched: Watched::default() }
+        Self { source, on_final: None, inline: false, watched: Watched::default() }
     }
 
     pub(super) fn local(
@@ -110,7 +112,8 @@ impl Replies {
     }
 
     pub(super) fn run(attached: Attached, wanted: Option<Wanted>) -> Self {
-        Self::of(Source::Run { attached: Box::new(attached), wanted })
+        // Who attaches to a call did not say what it takes.
+        Self::of(Source::Run { attached: Box::new(attached), wanted }).fit(false)
     }
 
     /// One reply, the final one.
@@ -174,19 +177,31 @@ impl Replies {
         self
     }
 
+    /// For a reader that takes payloads beside frames, or not.
+    pub(super) fn fit(mut self, beside: bool) -> Self {
+        self.inline = !beside;
+        self
+    }
+
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
         let frame = self.following().await?;
+        let frame = match self.inline {
+            true => inline(frame).await.or_else(|e| fail_frame(unfit(&e))).ok()?,
+            false => frame,
+        };
         self.watched.see(&frame);
         Some(frame)
     }
 
     async fn following(&mut self) -> Option<Frame> {
         if let Source::Starting(start) = &mut self.source {
+            let inline = self.inline;
             let started = start.await.unwrap_or_else(Self::failed);
             let watched = std::mem::take(&mut self.watched);
             *self = started;
             self.watched.extend(watched);
+            self.inline |= inline;
         }
         let mut ended = None;
         let frame = match &mut self.source {
@@ -264,6 +279,27 @@ impl runs::Source for Replies {
     async fn next(&mut self) -> Option<Frame> {
         Self::next(self).await
     }
+}
+
+/// A reply with its payload in it; one that is too long for that fails the call.
+pub(super) async fn inline(frame: Frame) -> Result<Frame, FramedError> {
+    if frame.payload().is_none() {
+        return Ok(frame);
+    }
+    let reply = frame.header::<Reply>()?;
+    match frame.inline(MAX_BODY).await {
+        Err(FramedError::Frame(FrameError::Body { len, limit })) => {
+            let text = format!("the result has {len} bytes; its reader takes {limit}");
+            let error = ErrorInfo::new(ErrorKind::BadRequest, text)
+                .hint("return less, or call it from a program that takes more");
+            Ok(Frame::new(&Reply::Fail { id: reply.id(), error }, Bytes::new())?)
+        }
+        frame => frame,
+    }
+}
+
+fn unfit(error: &FramedError) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::Internal, format!("the result can't be passed on: {error}"))
 }
 
 /// A failure with the exception behind it, if there is one.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
     call::{Call, Verb},
@@ -19,7 +18,7 @@ use super::{
     replies::fail_frame,
 };
 use crate::{
-    framed::{self, FramedError, Head},
+    framed::{self, Body, FramedError, Head},
     mesh::Stream,
     naming::is_public,
     telemetry::Stage,
@@ -57,11 +56,12 @@ async fn serve_call(inner: Arc<Inner>, mut stream: Stream) -> Result<(), FramedE
     let peer = stream.peer;
     match arguments(&inner, &head, &mut stream).await {
         Ok((mut call, body)) => {
+            let beside = call.beside;
             let watch = inner.telemetry.watch(Stage::Serve, &mut call);
             let starter = inner.clone();
             let started = async move { host::call(&starter, peer, call, body).await };
             if let Pumped::Lost(replies, undelivered) =
-                peer::pump(Replies::starting(started).watched(watch), stream).await
+                peer::pump(Replies::starting(started).fit(beside).watched(watch), stream).await
             {
                 orphans::adopt(&inner, replies, undelivered);
             }
@@ -77,7 +77,7 @@ async fn arguments(
     inner: &Inner,
     head: &Head,
     stream: &mut Stream,
-) -> Result<(Call, Bytes), ErrorInfo> {
+) -> Result<(Call, Body), ErrorInfo> {
     let call: Call = head.header().map_err(|e| peer::bad_request(inner, &e))?;
     let of_call = |e: ErrorInfo| e.on(&inner.mesh.name()).call(call.id);
     peer::check_version(call.v, inner).map_err(of_call)?;
@@ -86,7 +86,8 @@ async fn arguments(
     if call.verb == Verb::Drop && is_public(&hosted.service.name) {
         peer::may_change(inner, stream.peer).map_err(of_call)?;
     }
-    let body = inner.intake.read(head.body, &mut stream.recv).await.map_err(of_call)?;
+    let body = inner.intake.body(&hosted.service.env, head, &mut stream.recv);
+    let body = body.await.map_err(of_call)?;
     Ok((call, body))
 }
 

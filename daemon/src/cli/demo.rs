@@ -3,6 +3,8 @@
 //! Three nodes in homes and processes of their own join by ticket; a Python program then uses them
 //! as a user's would. Everything is in one temporary folder, which is removed at the end.
 
+mod native;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -88,7 +90,8 @@ async fn show(dir: &Path, nodes: &mut Vec<Node>, ui: &mut Ui) -> Result<(), Erro
     step.say("every node has a direct, encrypted link to every other")?;
     step.done()?;
 
-    python(dir, &laptop, nodes).await
+    python(dir, &laptop, nodes).await?;
+    native::show(&laptop, ui).await
 }
 
 /// Waits until this node has a link to both others.
@@ -131,6 +134,7 @@ async fn python(dir: &Path, laptop: &Client, nodes: &[Node]) -> Result<(), Error
         .env("RHD_HOME", &nodes[0].home)
         .env("RHD_AUTOSTART", "0")
         .env("RHD_DEMO_PIDS", serde_json::json!(pids).to_string())
+        .env("RHD_DEMO_BINARY", this_program()?)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .status()
@@ -178,11 +182,10 @@ struct Node {
 impl Node {
     fn start(dir: &Path, name: &'static str) -> Result<Self, ErrorInfo> {
         let home = dir.join(name);
-        let binary = std::env::current_exe().map_err(|e| failed("find this program", &e))?;
         std::fs::create_dir_all(&home).map_err(|e| failed("make a home", &e))?;
         let log = std::fs::File::create(home.join("start.log"))
             .map_err(|e| failed("open the start log", &e))?;
-        let child = Command::new(binary)
+        let child = Command::new(this_program()?)
             .arg("--home")
             .arg(&home)
             .args(["up", "--name", name, "--set", "node.grace=1"])
@@ -229,7 +232,18 @@ impl Node {
         if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
+        // The one that the demo started again is no child of this process.
+        let gone = async {
+            while self.client().await.is_ok() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, gone).await;
     }
+}
+
+fn this_program() -> Result<PathBuf, ErrorInfo> {
+    std::env::current_exe().map_err(|e| failed("find this program", &e))
 }
 
 fn failed(what: &str, error: &dyn std::error::Error) -> ErrorInfo {

@@ -1,47 +1,54 @@
-//! A stream with frames in both directions whose every await may be abandoned.
+//! A Unix socket with frames in both directions whose every await may be abandoned.
 
-use std::io;
-
-use bytes::{Buf, Bytes, BytesMut};
-use rhd_protocol::frame::{FrameError, PREFIX, Prefix};
-use serde::Serialize;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    sync::Arc,
 };
 
-use super::{Frame, FramedError, JOIN, STEP};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rhd_protocol::frame::{self, FrameError, MAX_PAYLOAD, PREFIX, Prefix};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use serde::Serialize;
+use tokio::{io::Interest, net::UnixStream};
 
-/// Bytes asked of the stream at once while small frames come in.
+use super::{Frame, FramedError, JOIN, Payload, STEP};
+
+/// Bytes asked of the socket at once while small frames come in.
 const READ: usize = 8 * 1024;
 
-/// Frames on a stream. Unlike [`read`](super::read) and [`write`](super::write) it remembers where
-/// it was: dropping a future of [`Conn::read`] or [`Conn::flush`] loses nothing.
+/// Frames on a Unix socket. Unlike [`read`](super::read) and [`write`](super::write) it remembers
+/// where it was: dropping a future of [`Conn::read`] or [`Conn::flush`] loses nothing.
 #[derive(Debug)]
-pub struct Conn<S> {
-    stream: S,
+pub struct Conn {
+    stream: Arc<UnixStream>,
     read: BytesMut,
+    /// The descriptor of the payload of the frame that is being read.
+    file: Option<OwnedFd>,
     /// What [`Conn::flush`] has yet to write: head (and a small body), then a large body.
     write: [Bytes; 2],
+    /// The payload that goes with the second part, as a descriptor.
+    payload: Option<Payload>,
 }
 
-impl<S> Conn<S> {
-    /// Starts on a fresh stream.
-    pub fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new(), write: [Bytes::new(), Bytes::new()] }
+impl Conn {
+    /// Starts on a fresh socket.
+    pub fn new(stream: UnixStream) -> Self {
+        Self::on(Arc::new(stream))
     }
 
-    /// The stream below.
-    pub fn stream(&self) -> &S {
-        &self.stream
+    fn on(stream: Arc<UnixStream>) -> Self {
+        let write = [Bytes::new(), Bytes::new()];
+        Self { stream, read: BytesMut::new(), file: None, write, payload: None }
     }
 
     /// Whether nothing is half read or half written.
     pub fn is_idle(&self) -> bool {
-        self.read.is_empty() && self.is_flushed()
+        self.read.is_empty() && self.file.is_none() && self.is_flushed()
     }
 
     /// Whether everything that was queued is written.
@@ -49,25 +56,75 @@ impl<S> Conn<S> {
         self.write.iter().all(Bytes::is_empty)
     }
 
+    /// Whether the other side has neither written nor closed, as far as the runtime has heard.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Waits until there is something to read.
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.read.is_empty() { self.stream.readable().await } else { Ok(()) }
+    }
+
+    /// Waits until there is room to write.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.stream.writable().await
+    }
+
+    /// Waits until the other side writes or closes, when it should do neither.
+    pub async fn hung_up(&self) {
+        if !self.read.is_empty() {
+            return;
+        }
+        while self.stream.readable().await.is_ok() {
+            // Readiness may be stale; only the system knows.
+            match self.stream.try_read(&mut [0]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
+    pub fn into_split(self) -> (Self, Self) {
+        let writer = Self::on(self.stream.clone());
+        (self, writer)
+    }
+
+    // --- writing
+
     /// Queues `frame`, to be written by [`Conn::flush`]; one at a time.
     pub fn queue(&mut self, frame: Frame) {
         debug_assert!(self.is_flushed(), "a frame is still being written");
         self.write = if frame.body.is_empty() {
             [frame.head, Bytes::new()]
-        } else if frame.body.len() <= JOIN {
+        } else if frame.payload.is_none() && frame.body.len() <= JOIN {
             [[&frame.head[..], &frame.body[..]].concat().into(), Bytes::new()]
         } else {
             [frame.head, frame.body]
         };
+        self.payload = frame.payload;
     }
-}
 
-impl Conn<UnixStream> {
     /// Writes what the system takes without waiting.
     pub fn try_flush(&mut self) -> io::Result<()> {
-        for part in &mut self.write {
+        for (part, is_body) in self.write.iter_mut().zip([false, true]) {
             while !part.is_empty() {
-                match self.stream.try_write(part) {
+                let written = match self.payload.take_if(|_| is_body) {
+                    Some(payload) => match send_with(&self.stream, part, &payload) {
+                        Ok(written) => {
+                            payload.pass();
+                            Ok(written)
+                        }
+                        Err(e) => {
+                            self.payload = Some(payload);
+                            Err(e)
+                        }
+                    },
+                    None => self.stream.try_write(part),
+                };
+                match written {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(written) => part.advance(written),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                     Err(e) => return Err(e),
@@ -77,14 +134,19 @@ impl Conn<UnixStream> {
         Ok(())
     }
 
-    /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
-    pub fn into_split(self) -> (Conn<OwnedReadHalf>, OwnedWriteHalf) {
-        let (read, write) = self.stream.into_split();
-        (Conn { stream: read, read: self.read, write: self.write }, write)
+    /// Writes what is queued.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        loop {
+            self.try_flush()?;
+            if self.is_flushed() {
+                return Ok(());
+            }
+            self.stream.writable().await?;
+        }
     }
-}
 
-impl<S: AsyncRead + Unpin> Conn<S> {
+    // --- reading
+
     /// Reads the next frame; `None` when the stream ended between frames.
     pub async fn read(&mut self, max_body: usize) -> Result<Option<Frame>, FramedError> {
         loop {
@@ -92,8 +154,7 @@ impl<S: AsyncRead + Unpin> Conn<S> {
                 Ok(frame) => return Ok(Some(frame)),
                 Err(missing) => missing,
             };
-            self.read.reserve(missing.clamp(READ, STEP));
-            if self.stream.read_buf(&mut self.read).await? == 0 {
+            if self.fill(missing).await? == 0 {
                 if self.read.is_empty() {
                     return Ok(None);
                 }
@@ -107,72 +168,123 @@ impl<S: AsyncRead + Unpin> Conn<S> {
         let Some(prefix) = self.read.first_chunk::<PREFIX>() else {
             return Ok(Err(PREFIX - self.read.len()));
         };
-        let Prefix { header, body } = Prefix::parse(*prefix, max_body)?;
+        let Prefix { header, body, beside } = Prefix::parse_any(*prefix, max_body)?;
         let whole = PREFIX + header + body;
         if self.read.len() < whole {
             return Ok(Err(whole - self.read.len()));
         }
         let head = self.read.split_to(PREFIX + header).freeze();
         let body = self.read.split_to(body).freeze();
-        Ok(Ok(Frame { head, body }))
+        let payload = match beside {
+            true => {
+                let len = frame::payload_len(&body, MAX_PAYLOAD)?;
+                let file = self.file.take().ok_or(FrameError::Beside("no descriptor came"))?;
+                Some(Payload::received(file, len)?)
+            }
+            // A read ends where a descriptor came with it, so that it can't be the next frame's.
+            false if self.read.is_empty() && self.file.is_some() => {
+                return Err(FrameError::Beside("a descriptor came with another frame").into());
+            }
+            false => None,
+        };
+        Ok(Ok(Frame { head, body, payload }))
+    }
+
+    /// Reads what is there, at least one byte; 0 at the end of the stream.
+    async fn fill(&mut self, missing: usize) -> Result<usize, FramedError> {
+        loop {
+            self.stream.readable().await?;
+            let read = if missing > READ {
+                // In the middle of a body, where no descriptor can come: no need to clear the room.
+                self.read.reserve(missing.min(STEP));
+                let mut room = (&mut self.read).limit(missing.min(STEP));
+                self.stream.try_read_buf(&mut room).map(|read| (read, None))
+            } else {
+                self.fill_small()
+            };
+            match read {
+                Ok((read, None)) => return Ok(read),
+                Ok((read, Some(file))) => {
+                    if self.file.replace(file).is_some() {
+                        return Err(FrameError::Beside("two descriptors came").into());
+                    }
+                    return Ok(read);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn fill_small(&mut self) -> io::Result<(usize, Option<OwnedFd>)> {
+        let start = self.read.len();
+        self.read.resize(start + READ, 0);
+        let (stream, room) = (&self.stream, &mut self.read[start..]);
+        let mut got = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let (read, file) = receive(stream, room)?;
+            let drained = read < room.len() && file.is_none();
+            got = Some((read, file));
+            // Saves the next reader a look at an empty socket. Where a descriptor came, the system
+            // stopped there, and more may wait.
+            if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        let read = got.as_ref().map_or(0, |(read, _)| *read);
+        self.read.truncate(start + read);
+        match got {
+            Some(got) => Ok(got),
+            None => Err(tried.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into())),
+        }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Conn<S> {
-    /// Writes what is queued.
-    pub async fn flush(&mut self) -> io::Result<()> {
-        for part in &mut self.write {
-            while !part.is_empty() {
-                let written = self.stream.write(part).await?;
-                if written == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
+fn receive(stream: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    #[cfg(target_os = "linux")]
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = RecvFlags::empty();
+    let got = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(room)], &mut control, flags)?;
+    let mut file = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            for fd in fds {
+                if file.replace(fd).is_some() {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "two descriptors"));
                 }
-                part.advance(written);
             }
         }
-        self.stream.flush().await
     }
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were cut off"));
+    }
+    Ok((got.bytes, file))
+}
+
+fn send_with(stream: &UnixStream, part: &[u8], payload: &Payload) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [payload.fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(rustix::net::sendmsg(stream, &[IoSlice::new(part)], &mut control, flags)?)
+    })
 }
 
 impl Frame {
     /// Replaces the header, keeping the body.
     pub fn with_header(&self, header: &impl Serialize) -> Result<Self, FrameError> {
-        Self::new(header, self.body.clone())
+        let body = match &self.payload {
+            Some(payload) => super::Body::Beside(payload.clone()),
+            None => super::Body::Inline(self.body.clone()),
+        };
+        Self::new(header, body)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use rhd_protocol::frame;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn abandoned_reads_and_writes_lose_nothing() {
-        let (near, far) = tokio::io::duplex(512);
-        let (mut near, mut far) = (Conn::new(near), Conn::new(far));
-        let frame = Frame::new(&("t", 1), vec![7; 3 * JOIN]).unwrap();
-        near.queue(frame.clone());
-        let got = loop {
-            // Both futures are dropped at whatever point they reached.
-            let _ = tokio::time::timeout(Duration::from_micros(50), near.flush()).await;
-            let read = far.read(frame::MAX_BODY);
-            if let Ok(got) = tokio::time::timeout(Duration::from_micros(50), read).await {
-                break got.unwrap().unwrap();
-            }
-        };
-        assert_eq!(got, frame);
-        assert!(near.is_flushed() && far.is_idle());
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_ends_inside_a_frame_is_broken() {
-        let bytes = frame::encode(&"x", 4).unwrap();
-        let mut conn = Conn::new(&bytes[..]);
-        assert!(matches!(conn.read(64).await, Err(FramedError::Io(_))));
-        let mut conn = Conn::new(&bytes[..]);
-        assert!(matches!(conn.read(3).await, Err(FramedError::Frame(_))));
-    }
-}
+mod tests;

@@ -12,13 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rhd_protocol::{id::NodeId, membership::Cert, wire::Open};
-use tokio::sync::{mpsc, watch};
+use rhd_protocol::{
+    id::NodeId,
+    membership::Cert,
+    wire::{self, Open},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     endpoint::{Arrival, widen},
-    stream::{Priority, Stream, read_first, write_first},
+    stream::{Priority, Stream, read_first},
 };
 
 /// Streams of one protocol that wait to be taken; beyond this, streams wait at their senders.
@@ -68,7 +75,11 @@ impl Link {
         let mut stream = Stream::direct(self.peer, halves, Some(self.streams.clone()));
         stream.set_priority(priority);
         let open = Open { proto: proto.into(), cert: None };
-        write_first(&mut stream.send, &open).await.map_err(std::io::Error::other)?;
+        stream.send.start_with(&open).map_err(std::io::Error::other)?;
+        // A call is written at once, and takes it along.
+        if proto != wire::CALL {
+            stream.send.flush().await?;
+        }
         Ok(stream)
     }
 }

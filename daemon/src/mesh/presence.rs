@@ -56,6 +56,7 @@ impl Own {
             services: Vec::new(),
             load: 0,
             offer: Offer::default(),
+            beside: true,
         };
         Ok(Self { key, boots, record })
     }

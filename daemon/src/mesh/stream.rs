@@ -2,12 +2,14 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{AsyncRead as _, AsyncWrite as _};
 use rhd_protocol::{
     frame::{self, FrameError, PREFIX, Prefix},
@@ -20,6 +22,10 @@ use crate::framed::FramedError;
 
 /// The longest header before a peer has shown what it wants, in bytes.
 const MAX_FIRST: usize = 8 * 1024;
+/// Bytes asked of a connection at once while small frames come in.
+const AHEAD: usize = 4 * 1024;
+/// Bytes that go into one write with a first frame.
+const JOIN: usize = 64 * 1024;
 /// How long a peer may take to say what a stream is for.
 pub(super) const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -65,6 +71,8 @@ pub(super) type Guard = Option<Arc<()>>;
 #[derive(Debug)]
 pub struct SendHalf {
     to: To,
+    /// Goes out in front of what is written first: a packet less than on its own.
+    unsent: Bytes,
     /// Counts as a user of the link.
     _guard: Guard,
 }
@@ -79,6 +87,8 @@ enum To {
 #[derive(Debug)]
 pub struct RecvHalf {
     from: From,
+    /// Read ahead, so that a small frame takes one turn on the connection rather than one a field.
+    ahead: BytesMut,
     _guard: Guard,
 }
 
@@ -96,8 +106,8 @@ impl Stream {
     ) -> Self {
         Self {
             peer,
-            send: SendHalf { to: To::Direct(send), _guard: guard.clone() },
-            recv: RecvHalf { from: From::Direct(recv), _guard: guard },
+            send: SendHalf { to: To::Direct(send), unsent: Bytes::new(), _guard: guard.clone() },
+            recv: RecvHalf { from: From::Direct(recv), ahead: BytesMut::new(), _guard: guard },
         }
     }
 
@@ -105,8 +115,12 @@ impl Stream {
         let (read, write) = futures::AsyncReadExt::split(stream);
         Self {
             peer,
-            send: SendHalf { to: To::Relayed(Closing(Some(write))), _guard: None },
-            recv: RecvHalf { from: From::Relayed(read), _guard: None },
+            send: SendHalf {
+                to: To::Relayed(Closing(Some(write))),
+                unsent: Bytes::new(),
+                _guard: None,
+            },
+            recv: RecvHalf { from: From::Relayed(read), ahead: BytesMut::new(), _guard: None },
         }
     }
 
@@ -136,6 +150,9 @@ pub enum Gone {
 impl RecvHalf {
     /// Waits until the peer, who has nothing more to say, leaves.
     pub async fn gone(&mut self) -> Gone {
+        if !self.ahead.is_empty() {
+            return Gone::Closed;
+        }
         let mut byte = [0];
         match &mut self.from {
             From::Direct(recv) => match recv.read(&mut byte).await {
@@ -152,6 +169,31 @@ impl RecvHalf {
 }
 
 impl SendHalf {
+    /// Puts a first frame in front of what is written next.
+    pub(super) fn start_with(&mut self, header: &impl Serialize) -> Result<(), FrameError> {
+        self.unsent = frame::encode(header, 0)?.into();
+        Ok(())
+    }
+
+    /// Writes what was put in front, together with what of `buf` goes into one write with it.
+    /// Returns how much of `buf` was taken.
+    fn poll_first(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        while !self.unsent.is_empty() {
+            let first = self.unsent.len();
+            let with = &buf[..buf.len().min(JOIN - first.min(JOIN))];
+            let joined = [&self.unsent[..], with].concat();
+            let written = ready!(self.to.poll_write(cx, &joined))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent.advance(written.min(first));
+            if written > first {
+                return Poll::Ready(Ok(written - first));
+            }
+        }
+        Poll::Ready(Ok(0))
+    }
+
     /// Tells the peer that nothing more is wanted of it, and ends the stream.
     pub fn close(mut self) {
         if let To::Relayed(Closing(write)) = &mut self.to
@@ -198,20 +240,30 @@ fn ended() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
+impl To {
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Direct(send) => AsyncWrite::poll_write(Pin::new(send), cx, buf),
+            Self::Relayed(Closing(Some(write))) => Pin::new(write).poll_write(cx, buf),
+            Self::Relayed(_) => Poll::Ready(Err(ended())),
+        }
+    }
+}
+
 impl AsyncWrite for SendHalf {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.to {
-            To::Direct(send) => AsyncWrite::poll_write(Pin::new(send), cx, buf),
-            To::Relayed(Closing(Some(write))) => Pin::new(write).poll_write(cx, buf),
-            To::Relayed(_) => Poll::Ready(Err(ended())),
+        match ready!(self.poll_first(cx, buf))? {
+            0 => self.to.poll_write(cx, buf),
+            taken => Poll::Ready(Ok(taken)),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_first(cx, &[]))?;
         match &mut self.to {
             To::Direct(send) => AsyncWrite::poll_flush(Pin::new(send), cx),
             To::Relayed(Closing(Some(write))) => Pin::new(write).poll_flush(cx),
@@ -220,10 +272,25 @@ impl AsyncWrite for SendHalf {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_first(cx, &[]))?;
         match &mut self.to {
             To::Direct(send) => AsyncWrite::poll_shutdown(Pin::new(send), cx),
             To::Relayed(Closing(Some(write))) => Pin::new(write).poll_close(cx),
             To::Relayed(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl From {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Direct(recv) => AsyncRead::poll_read(Pin::new(recv), cx, buf),
+            Self::Relayed(read) => {
+                let unfilled = buf.initialize_unfilled();
+                let read = ready!(Pin::new(read).poll_read(cx, unfilled))?;
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -234,15 +301,20 @@ impl AsyncRead for RecvHalf {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.from {
-            From::Direct(recv) => AsyncRead::poll_read(Pin::new(recv), cx, buf),
-            From::Relayed(read) => {
-                let unfilled = buf.initialize_unfilled();
-                let read = std::task::ready!(Pin::new(read).poll_read(cx, unfilled))?;
-                buf.advance(read);
-                Poll::Ready(Ok(()))
+        let Self { from, ahead, .. } = &mut *self;
+        if ahead.is_empty() {
+            if buf.remaining() >= AHEAD {
+                return from.poll_read(cx, buf);
             }
+            let mut space = [MaybeUninit::uninit(); AHEAD];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(from.poll_read(cx, &mut read))?;
+            ahead.extend_from_slice(read.filled());
         }
+        let taken = ahead.len().min(buf.remaining());
+        buf.put_slice(&ahead[..taken]);
+        ahead.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 

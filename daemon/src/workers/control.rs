@@ -3,16 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rhd_protocol::call::Reply;
-use tokio::{
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use super::process::Process;
-use crate::framed::{self, Conn, Frame, FramedError};
+use crate::framed::{Conn, Frame, FramedError};
 
 /// Frames that wait to be written to one control lane.
 const CONTROL_QUEUE: usize = 64;
@@ -20,7 +14,7 @@ const CONTROL_QUEUE: usize = 64;
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs a control lane until the process ends or breaks the rules, which ends it.
-pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: usize) -> bool {
+pub(super) fn attach(process: Arc<Process>, conn: Conn, max_body: usize) -> bool {
     let (tx, rx) = mpsc::channel(CONTROL_QUEUE);
     if !process.set_control(tx) {
         return false;
@@ -44,9 +38,10 @@ pub(super) fn attach(process: Arc<Process>, conn: Conn<UnixStream>, max_body: us
     true
 }
 
-async fn write_orders(mut stream: OwnedWriteHalf, mut orders: mpsc::Receiver<Frame>) {
+async fn write_orders(mut lane: Conn, mut orders: mpsc::Receiver<Frame>) {
     while let Some(frame) = orders.recv().await {
-        if framed::write(&mut stream, &frame).await.is_err() {
+        lane.queue(frame);
+        if lane.flush().await.is_err() {
             return;
         }
     }
@@ -56,11 +51,7 @@ async fn write_orders(mut stream: OwnedWriteHalf, mut orders: mpsc::Receiver<Fra
 
 /// Hands replies to their calls until the lane ends; returns the rule that the worker broke, if it
 /// did. The lane is open until then: a worker that sees it closed ends itself, and says less.
-async fn read_replies(
-    process: &Process,
-    mut lane: Conn<OwnedReadHalf>,
-    max_body: usize,
-) -> Option<&'static str> {
+async fn read_replies(process: &Process, mut lane: Conn, max_body: usize) -> Option<&'static str> {
     let broken = loop {
         let frame = match lane.read(max_body).await {
             Ok(Some(frame)) => frame,

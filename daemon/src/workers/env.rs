@@ -24,10 +24,7 @@ use rhd_protocol::{
     },
     worker::Control,
 };
-use tokio::{
-    net::UnixStream,
-    sync::{oneshot, watch},
-};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     build::{Builder, Built},
@@ -114,7 +111,7 @@ struct Slot {
     process: Option<Arc<Process>>,
     /// Whether its control lane is there.
     ready: bool,
-    idle: Vec<Conn<UnixStream>>,
+    idle: Vec<Conn>,
     /// Lanes that are open, idle or not; at most the setting.
     lanes: u32,
     /// Lanes that were asked for and have not come.
@@ -210,19 +207,20 @@ impl Env {
     }
 
     /// Takes a new spec, already built. Where it differs, calls that run go on in the processes
-    /// they are in, which take no more.
-    pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) {
+    /// they are in, which take no more; those are returned.
+    pub(super) fn respec(self: &Arc<Self>, spec: EnvSpec, built: Arc<Built>) -> Vec<Arc<Process>> {
         let mut state = lock(&self.state);
         state.built = Some(built);
         if state.spec.runs_like(&spec) {
             state.spec = spec;
-            return;
+            return Vec::new();
         }
         state.generation += 1;
         let fresh = slots(&spec);
         state.spec = spec;
         let old = std::mem::replace(&mut state.slots, fresh);
-        for process in old.into_iter().filter_map(|mut slot| slot.clear()) {
+        let old: Vec<_> = old.into_iter().filter_map(|mut slot| slot.clear()).collect();
+        for process in old.iter().cloned() {
             state.retired.push(process.clone());
             let env = self.clone();
             tokio::spawn(async move {
@@ -234,6 +232,7 @@ impl Env {
         drop(state);
         self.shared.lost.send_modify(|n| *n += 1);
         self.demand();
+        old
     }
 
     /// Calls that wait for a lane.
@@ -342,14 +341,11 @@ impl Env {
         let process = slot.process.clone().filter(|process| process.takes_calls())?;
         while let Some(conn) = slot.idle.pop() {
             // An idle lane is silent: one that has an end or bytes to read is of no use.
-            let mut byte = [0];
-            match conn.stream().try_read(&mut byte) {
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    let id = slot.width.begin(self.shared.now());
-                    return Some(Lease::new(self.clone(), process, conn, id));
-                }
-                _ => slot.lanes = slot.lanes.saturating_sub(1),
+            if conn.is_silent() {
+                let id = slot.width.begin(self.shared.now());
+                return Some(Lease::new(self.clone(), process, conn, id));
             }
+            slot.lanes = slot.lanes.saturating_sub(1);
         }
         None
     }
@@ -364,7 +360,7 @@ impl Env {
     }
 
     /// A worker opened a lane.
-    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn<UnixStream>) {
+    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn) {
         {
             let mut state = lock(&self.state);
             let cap = self.shared.config.lanes;
@@ -384,7 +380,7 @@ impl Env {
     pub(super) fn return_lane(
         self: &Arc<Self>,
         process: &Process,
-        conn: Option<Conn<UnixStream>>,
+        conn: Option<Conn>,
         id: u64,
         succeeded: bool,
     ) {

@@ -30,7 +30,9 @@ use super::{
     build::{Builder, Built},
     env::{Env, Shared},
     lanes::{Lanes, Registry},
-    lock, program, python, specs,
+    lock,
+    process::Process,
+    program, python, specs,
     stream::{CallStream, Counted, Opening, expired, until},
 };
 
@@ -189,8 +191,24 @@ impl Workers {
             let fresh = || Env::new(self.inner.shared.clone(), spec.clone());
             envs.entry(key).or_insert_with(fresh).clone()
         };
-        env.respec(spec.clone(), built);
+        let before = env.spec();
+        let old = env.respec(spec.clone(), built);
+        if before.binary.is_some() && before.build_hash() != spec.build_hash() {
+            tokio::spawn(self.clone().discard(before, old));
+        }
         Ok(env)
+    }
+
+    /// Removes the program of an env that has another now, once nothing runs in it.
+    async fn discard(self, spec: EnvSpec, running: Vec<Arc<Process>>) {
+        for process in running {
+            process.over().await;
+        }
+        let hash = spec.build_hash();
+        let used = lock(&self.inner.envs).values().any(|env| env.spec().build_hash() == hash);
+        if !used {
+            self.inner.shared.builder.discard(&spec).await;
+        }
     }
 
     /// Runs a call in an env that this node knows, starting its worker where needed.

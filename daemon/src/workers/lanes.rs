@@ -126,6 +126,7 @@ async fn greet(stream: UnixStream, registry: &Registry, max_body: usize) -> Opti
         return None;
     }
     let (env, process) = registry.get(&hello)?;
+    process.greeted(&hello);
     match hello.lane {
         Lane::Call => env.add_lane(&process, conn),
         Lane::Control => {

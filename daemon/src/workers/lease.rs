@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::net::UnixStream;
-
 use super::{env::Env, process::Process};
 use crate::framed::Conn;
 
@@ -38,7 +36,7 @@ pub(super) struct Lease {
     env: Arc<Env>,
     process: Arc<Process>,
     /// Only `None` while it is dropped.
-    conn: Option<Conn<UnixStream>>,
+    conn: Option<Conn>,
     /// Of the call, among those of its process.
     id: u64,
     clean: bool,
@@ -46,12 +44,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(
-        env: Arc<Env>,
-        process: Arc<Process>,
-        conn: Conn<UnixStream>,
-        id: u64,
-    ) -> Self {
+    pub(super) fn new(env: Arc<Env>, process: Arc<Process>, conn: Conn, id: u64) -> Self {
         Self { env, process, conn: Some(conn), id, clean: true, succeeded: false }
     }
 
@@ -77,7 +70,7 @@ impl Lease {
     }
 
     /// The connection, for the call that holds the lease.
-    pub(super) fn conn(&mut self) -> Option<&mut Conn<UnixStream>> {
+    pub(super) fn conn(&mut self) -> Option<&mut Conn> {
         self.conn.as_mut()
     }
 }

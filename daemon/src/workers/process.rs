@@ -17,6 +17,7 @@ use std::{
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     id::Hash,
+    worker::Hello,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -60,6 +61,8 @@ pub(super) struct Process {
     /// Version of each service that is loaded; the lock is held while one is being loaded.
     loads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Hash>>>>>,
     control: OnceLock<mpsc::Sender<Frame>>,
+    /// Whether it takes payloads beside frames.
+    beside: AtomicBool,
     connected: watch::Sender<bool>,
     exit: watch::Receiver<Option<ExitStatus>>,
     group: Arc<Group>,
@@ -129,12 +132,23 @@ impl Process {
             pings: Pings::default(),
             loads: Mutex::default(),
             control: OnceLock::new(),
+            beside: AtomicBool::new(false),
             connected: watch::Sender::new(false),
             exit,
             group: started.group,
             ended_by_us: AtomicBool::new(false),
             reason: Mutex::new(None),
         }))
+    }
+
+    /// Notes what a connection of it said of itself.
+    pub(super) fn greeted(&self, hello: &Hello) {
+        self.beside.store(hello.beside, Ordering::Relaxed);
+    }
+
+    /// Whether it takes payloads beside frames.
+    pub(super) fn takes_beside(&self) -> bool {
+        self.beside.load(Ordering::Relaxed)
     }
 
     /// Ends the process and its group for good; `reason` goes into the errors of calls that ran.

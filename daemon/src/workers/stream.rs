@@ -24,7 +24,7 @@ use super::{
     mailbox::Mailbox,
     process::Process,
 };
-use crate::framed::{Frame, FramedError};
+use crate::framed::{Body, Frame, FramedError};
 
 /// The replies to a call, ending with a final one. Dropping it before that cancels the call.
 #[derive(Debug)]
@@ -266,7 +266,10 @@ async fn first_phase(
     deadline: Option<Instant>,
 ) -> Result<Phase, ErrorInfo> {
     let max_body = env.shared.config.max_body;
-    let Invocation { call, body, unit, .. } = inv;
+    let Invocation { call, mut body, unit, .. } = inv;
+    if matches!(body, Body::Beside(_)) && !grant.process().takes_beside() {
+        body = Body::Inline(body.inline(max_body).await.map_err(|e| unfit(&e))?);
+    }
     let needed = load::needed(grant.process(), &call, unit.as_deref(), deadline).await?;
     let unit = unit.filter(|_| call.verb != Verb::Load);
     let load = match &unit {
@@ -467,9 +470,11 @@ fn bad_load() -> ErrorInfo {
         .hint("send loads as plain calls, with what they load")
 }
 
-fn encode(header: &impl serde::Serialize, body: Bytes) -> Result<Frame, ErrorInfo> {
-    Frame::new(header, body).map_err(|e| {
-        ErrorInfo::new(ErrorKind::BadRequest, format!("the call can't be sent: {e}"))
-            .hint("pass less, or pass large data as a folder or blob")
-    })
+fn encode(header: &impl serde::Serialize, body: impl Into<Body>) -> Result<Frame, ErrorInfo> {
+    Frame::new(header, body).map_err(|e| unfit(&e))
+}
+
+fn unfit(error: &dyn std::fmt::Display) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, format!("the call can't be sent: {error}"))
+        .hint("pass less, or pass large data as a folder or blob")
 }

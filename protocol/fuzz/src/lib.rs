@@ -24,7 +24,15 @@ fn round_trip<T: DeserializeOwned + Serialize + PartialEq + Debug>(data: &[u8]) 
 /// Lengths of a frame, and a header behind them.
 pub fn frame(data: &[u8]) {
     let Some((prefix, rest)) = data.split_first_chunk() else { return };
-    let Ok(lengths) = frame::Prefix::parse(*prefix, frame::MAX_BODY) else { return };
+    let Ok(lengths) = frame::Prefix::parse_any(*prefix, frame::MAX_BODY) else { return };
+    if lengths.beside {
+        assert!(frame::Prefix::parse(*prefix, frame::MAX_BODY).is_err());
+        assert_eq!(lengths.body, frame::BESIDE_BODY);
+        let body = rest.get(lengths.header..).and_then(|rest| rest.get(..lengths.body));
+        if let Some(Ok(len)) = body.map(|body| frame::payload_len(body, frame::MAX_PAYLOAD)) {
+            assert!(len > 0 && len <= frame::MAX_PAYLOAD);
+        }
+    }
     assert!(lengths.header > 0 && lengths.header <= frame::MAX_HEADER);
     assert!(lengths.body <= frame::MAX_BODY);
     if let Some(header) = rest.get(..lengths.header) {

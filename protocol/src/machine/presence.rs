@@ -203,6 +203,7 @@ mod tests {
             services: Vec::new(),
             load: 0,
             offer: crate::compute::Offer::default(),
+            beside: false,
         }
     }
 
@@ -227,6 +228,7 @@ mod tests {
             services: Vec::new(),
             load: 0,
             offer: crate::compute::Offer::default(),
+            beside: false,
         };
         (record, Signed { record: Vec::new(), sig: Vec::new(), age_ms: 0 })
     }

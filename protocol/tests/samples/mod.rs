@@ -186,6 +186,7 @@ fn record() -> Record {
         services: vec![ServiceAd::from(&service())],
         load: 3,
         offer: Offer::default(),
+        beside: false,
     }
 }
 
@@ -230,7 +231,12 @@ fn full_call() -> Call {
         run: None,
         keep: false,
         trace: None,
+        beside: false,
     }
+}
+
+fn large_call() -> Call {
+    Call { parts: vec![200, 5_000_000_000], beside: true, ..plain_call() }
 }
 
 fn run_call() -> Call {
@@ -389,6 +395,7 @@ fn answers() -> Vec<Sample> {
         calls: 1,
         rss: 50_000_000,
         workers: 1,
+        beside: false,
         web: None,
     };
     let web = Some(text("http://127.0.0.1:32300"));
@@ -429,6 +436,7 @@ fn answers() -> Vec<Sample> {
     let described = api::Described { node: text("gpu"), node_id: text("abc"), service: service() };
     let python = api::PythonPath { python: text("/usr/bin/python3"), path: vec![text("/sdk")] };
     vec![
+        Sample::new("answer", "status_beside", api::Status { beside: true, ..status.clone() }),
         Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
@@ -450,6 +458,7 @@ fn calls() -> Vec<Sample> {
     vec![
         Sample::new("call", "full", full_call()),
         Sample::new("call", "plain", plain_call()),
+        Sample::new("call", "large", large_call()),
         Sample::new("call", "verbs", verbs),
         Sample::new("call", "codecs", vec![Codec::Pickle, Codec::Msgpack, Codec::Json]),
         reply("log", Reply::Log { id, fd: 2 }),
@@ -486,10 +495,12 @@ fn workers() -> Vec<Sample> {
         token: text("secret"),
         lane: Lane::Control,
         python: text("3.12.1"),
+        beside: false,
     };
     let control = |name, control: Control| Sample::new("control", name, control);
     vec![
         Sample::new("hello", "control", hello.clone()),
+        Sample::new("hello", "beside", Hello { beside: true, ..hello.clone() }),
         Sample::new("hello", "call", Hello { lane: Lane::Call, ..hello }),
         control("lanes", Control::Lanes { count: 4 }),
         control("call", Control::Call { call: Box::new(plain_call()) }),
@@ -536,6 +547,7 @@ fn members() -> Vec<Sample> {
     vec![
         Sample::new("cert", "member", cert()),
         Sample::new("record", "full", record()),
+        Sample::new("record", "beside", Record { beside: true, ..record() }),
         Sample::new("signed", "aged", Signed { age_ms: 44_000, ..signed.clone() }),
         Sample::new("signed", "full", signed),
         Sample::new("ticket", "node", ticket()),
@@ -559,6 +571,7 @@ fn sparse() -> Vec<Sample> {
         token: text("t"),
         lane: Lane::Call,
         python: String::new(),
+        beside: false,
     };
     let record = Record {
         leaving: false,

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from . import console, errors, frames
+from . import console, errors, frames, segments
 from .faults import fault
 
 GRACE = 10.0
@@ -37,7 +37,7 @@ class Connection:
             return False
         return False
 
-    def post(self, header: dict[str, Any], parts: Sequence[Any]) -> None:
+    def post(self, header: dict[str, Any], parts: Sequence[Any] | segments.Segment) -> None:
         """Sends a request."""
         frames.send(self.sock, header, parts)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import codec, compiled, config, console, frames
+from . import codec, compiled, config, console, frames, segments
 from .connection import GRACE, Connection, lost
 from .faults import fault
 
@@ -32,6 +32,7 @@ class Daemon:
         self._idle: list[Connection] = []
         self._starting = threading.Lock()
         self._user: str | None = None
+        self._beside: bool | None = None
         compiled.watch()
 
     def take(self, call: str = "") -> Connection:
@@ -85,7 +86,12 @@ class Daemon:
             if timeout is not None:
                 conn.sock.settimeout(timeout + GRACE)
             try:
-                conn.post(header, parts)
+                if "call" in header:
+                    header["call"]["beside"] = segments.available
+                if "call" in header and segments.is_large(parts) and self._takes_beside():
+                    conn.post(header, segments.lend(parts))
+                else:
+                    conn.post(header, parts)
             except (OSError, EOFError) as e:
                 # A request that was not sent whole has not run. A kept connection may just be old;
                 # a fresh one that is refused has the reason in it.
@@ -125,6 +131,12 @@ class Daemon:
             self.give(conn)
         return decode(reply, body)
 
+    def _takes_beside(self) -> bool:
+        """Whether the daemon takes payloads beside frames."""
+        if self._beside is None:
+            self._beside = bool(self.request("status").get("beside"))
+        return self._beside
+
     def user(self) -> str:
         """The user whose folder bare names go to."""
         if self._user is None:
@@ -133,6 +145,8 @@ class Daemon:
 
     def drop_idle(self) -> None:
         """Closes the connections that no call uses."""
+        # Another daemon may have come in the place of this one.
+        self._beside = None
         idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()

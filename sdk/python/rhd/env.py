@@ -146,6 +146,12 @@ def named(name: str, node: str | None) -> Env:
             hint=f'name what is in it: rh.env(name="{name}", reqs=[…])',
         )
     spec = known[name]
+    if spec.get("binary"):
+        raise fault(
+            "bad_request",
+            f"env {name!r} is a compiled program, which runs no Python",
+            hint="name another env, or none",
+        )
     needs = spec.pop("compute", {})
     compute = {name: amount / 1000 for name, amount in needs.get("amounts", {}).items()}
     if needs.get("labels"):

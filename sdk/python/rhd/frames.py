@@ -2,21 +2,26 @@
 
 A frame is two big-endian u32 lengths (header, body), the header as a msgpack map, and the body raw.
 Both lengths are held against the limits before anything is allocated, and room for the body grows
-only as its bytes arrive.
+only as its bytes arrive. The payload of a frame whose first length has its top bit set is beside
+it: the body is the payload's length, and comes with the descriptor of the file that the payload is
+in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Sequence
 from types import ModuleType
 
+from . import segments
 from ._deps import msgpack
 from .errors import RhdError
-
-Buffer = bytes | bytearray | memoryview
+from .segments import Buffer
+from .segments import flat as _flat
+from .segments import size as _size
 
 VERSION = 1
 PREFIX = 8
@@ -29,8 +34,11 @@ _JOIN = 64 * 1024
 _STEP = 1024 * 1024
 # Buffers in one sendmsg; the system's own limit is 1024.
 _IOV = 512
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _lengths = struct.Struct(">II")
+_payload = struct.Struct(">Q")
+_BESIDE = 1 << 31
 _packb = msgpack.packb
 _unpackb = msgpack.unpackb
 
@@ -60,6 +68,13 @@ def encode(header: dict, body_len: int) -> bytes:
     return _lengths.pack(len(head), body_len) + head
 
 
+def beside(header: dict) -> bytes:
+    """Returns the lengths and the header of a frame whose payload travels beside it."""
+    head = bytearray(encode(header, _payload.size))
+    head[0] |= _BESIDE >> 24
+    return bytes(head)
+
+
 def decode(head: Buffer) -> dict:
     """Reads a header."""
     try:
@@ -71,28 +86,33 @@ def decode(head: Buffer) -> dict:
     return header
 
 
-def _parse(prefix: Buffer) -> tuple[int, int]:
+def _parse(prefix: Buffer) -> tuple[int, int, bool]:
     head, body = _lengths.unpack(prefix)
+    aside = head & _BESIDE != 0
+    head &= ~_BESIDE
     if head == 0 or head > MAX_HEADER:
         raise FrameError(f"header of {head} bytes; the limit is {MAX_HEADER}")
     if body > MAX_BODY:
         raise FrameError(f"body of {body} bytes; the limit is {MAX_BODY}")
-    return head, body
+    if aside and body != _payload.size:
+        raise FrameError("a payload without its length")
+    return head, body, aside
 
 
-def _size(part: Buffer) -> int:
-    return part.nbytes if type(part) is memoryview else len(part)
-
-
-def _flat(part: Buffer) -> memoryview:
-    view = memoryview(part)
-    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
-
-
-def send(sock: socket.socket, header: dict, parts: Sequence[Buffer] = ()) -> None:
-    """Writes a frame to a blocking socket; large parts are not copied."""
+def send(
+    sock: socket.socket, header: dict, parts: Sequence[Buffer] | segments.Segment = ()
+) -> None:
+    """Writes a frame to a blocking socket. Large parts are not copied; a segment goes beside the
+    frame, to a reader that takes that."""
     if not parts:
         sock.sendall(encode(header, 0))
+        return
+    if isinstance(parts, segments.Segment):
+        sock.sendall(beside(header))
+        body = _payload.pack(parts.length)
+        sent = socket.send_fds(sock, [body], [parts.fd])
+        if sent < len(body):
+            sock.sendall(body[sent:])
         return
     size = sum(map(_size, parts))
     head = encode(header, size)
@@ -110,6 +130,25 @@ def send(sock: socket.socket, header: dict, parts: Sequence[Buffer] = ()) -> Non
                 break
             sent -= len(first)
             pending.pop()
+
+
+def _recv_payload(sock: socket.socket) -> memoryview:
+    """Reads the body of a frame whose payload is beside it."""
+    body, fds = b"", []
+    try:
+        while len(body) < _payload.size:
+            missing = _payload.size - len(body)
+            data, more, _, _ = socket.recv_fds(sock, missing, 1, _CLOEXEC)
+            fds += more
+            if not data:
+                raise ConnectionError("the connection broke inside a frame")
+            body += data
+        if len(fds) != 1:
+            raise FrameError("a payload without its file")
+        return segments.take(fds.pop(), _payload.unpack(body)[0])
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _fill(sock: socket.socket, view: memoryview) -> None:
@@ -142,7 +181,10 @@ def recv(sock: socket.socket) -> tuple[dict, memoryview]:
         rest = bytearray(PREFIX - len(prefix))
         _fill(sock, memoryview(rest))
         prefix += rest
-    head, body = _parse(prefix)
+    head, body, aside = _parse(prefix)
+    if aside:
+        header = decode(_read(sock, head))
+        return header, _recv_payload(sock)
     if body <= _JOIN:
         data = memoryview(_read(sock, head + body))
         return decode(data[:head]), data[head:]
@@ -177,7 +219,9 @@ async def recv_async(reader: asyncio.StreamReader) -> tuple[dict, memoryview]:
         if error.partial:
             raise ConnectionError("the connection broke inside a frame") from None
         raise EOFError("the connection was closed") from None
-    head_len, body_len = _parse(prefix)
+    head_len, body_len, aside = _parse(prefix)
+    if aside:
+        raise FrameError("a payload beside a frame that can't have one")
     try:
         head = await reader.readexactly(head_len)
         body = bytearray()

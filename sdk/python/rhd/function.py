@@ -105,6 +105,10 @@ class RemoteFunction(RemoteCallable):
 
     def _learn(self, interface: dict[str, Any]) -> None:
         self._interface = interface
+        codec = interface.get("codec")
+        if codec and self._target.options.codec == "pickle":
+            # Not Python on the other side: it takes plain data.
+            self._target = self._target.with_options(self._target.options.changed({"codec": codec}))
         self._flavor = interface.get("flavor", "plain")
         self.__doc__ = interface.get("doc") or None
 

@@ -108,6 +108,9 @@ impl Call<'_> {
     ) -> Result<T, ErrorInfo> {
         self.out.clear();
         let call = self.cancellation;
+        if call.is_cancelled() {
+            return Err(failure::cancelled());
+        }
         let done = catch_unwind(AssertUnwindSafe(|| call.scope(|| work(self))));
         let done = done.unwrap_or_else(|payload| Err(failure::panicked(&*payload)));
         // What it made of its cancellation nobody will read.

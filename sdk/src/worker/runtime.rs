@@ -68,6 +68,7 @@ impl Runtime {
             token: self.token.clone(),
             lane,
             python: String::new(),
+            beside: false,
         };
         stream.write_all(&frame::encode(&hello, 0).map_err(invalid)?)?;
         Ok(stream)

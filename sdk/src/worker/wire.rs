@@ -55,7 +55,7 @@ impl<R: Read> Reader<R> {
         }
         let mut prefix = [0; PREFIX];
         prefix.copy_from_slice(&self.buffer[self.fresh.start..][..PREFIX]);
-        let Prefix { header, body } = Prefix::parse(prefix, MAX_BODY).map_err(invalid)?;
+        let Prefix { header, body, .. } = Prefix::parse(prefix, MAX_BODY).map_err(invalid)?;
         if !self.fill(PREFIX + header + body)? {
             return Ok(None);
         }

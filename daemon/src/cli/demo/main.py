@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import statistics
+import subprocess
 import time
 
 import rhd as rh
@@ -87,21 +88,46 @@ def state_and_streams():
             say(f"{count} on {node}")
 
 
+def cancellation():
+    with Step("10. a run is cancelled, and tidies up after itself") as say:
+        run = rh.function(work.tidy).to("gpu").run()
+        lines = run.logs(follow=True)
+        say(f"run {run.id} on {run.host}: {run.status}, it says {next(lines).strip()!r}")
+        run.cancel()
+        say(f"run.cancel() -> {run.status}, its last words: {next(lines).strip()!r}")
+
+
 def loss_of_a_node():
-    with Step("10. cloud is killed in the middle of a call") as say:
-        job = iter(rh.function(work.long_job).to("cloud")())
-        say(f"cloud says {next(job)!r}; kill -9 {PIDS['cloud']}")
+    with Step("11. cloud is killed in the middle of a call; its receipt tells what became of it") as say:
+        job = rh.function(work.long_job).to("cloud").run()
+        say(f"cloud says {next(job.logs(follow=True)).strip()!r}; kill -9 {PIDS['cloud']}")
         os.kill(PIDS["cloud"], signal.SIGKILL)
         try:
-            next(job)
+            job.result()
         except rh.PeerLost as error:
             say(f"{type(error).__name__}: {error}")
         else:
             raise SystemExit("the call of a dead node returned")
+        cloud = pathlib.Path(os.environ["RHD_HOME"]).with_name("cloud")
+        up = [os.environ["RHD_DEMO_BINARY"], "--home", cloud, "up", "--detach", "--name", "cloud"]
+        subprocess.run(up, check=True, capture_output=True)
+        say("cloud is up again", f"rh.run({job.id!r}).status -> {receipt(job.id)}")
+
+
+def receipt(call):
+    """Waits until somebody can tell."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return rh.run(call).status
+        except rh.PeerLost:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def edit(greet):
-    with Step("11. change one line of work.py, and call again") as say:
+    with Step("12. change one line of work.py, and call again") as say:
         source = pathlib.Path(work.__file__)
         source.write_text(source.read_text().replace('"Hello, ', '"Good morning, '))
         started = time.perf_counter()
@@ -114,5 +140,6 @@ if __name__ == "__main__":
     packages()
     warm_calls()
     state_and_streams()
+    cancellation()
     loss_of_a_node()
     edit(greet)

@@ -33,8 +33,16 @@ def train(epochs):
 
 
 def long_job():
-    yield "started"
+    print("half of it is done")
     time.sleep(600)
+
+
+def tidy():
+    try:
+        print("working")
+        time.sleep(600)
+    finally:
+        print("put away what was open")
 
 
 class Counter:

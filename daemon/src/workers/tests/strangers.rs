@@ -35,6 +35,7 @@ async fn junk_silence_and_wrong_tokens_are_closed_and_workers_still_get_through(
         token: "bbbb".into(),
         lane: Lane::Control,
         python: String::new(),
+        beside: false,
     };
     framed::send(&mut liar, &hello, Bytes::new()).await.unwrap();
     assert!(is_closed(liar).await);
@@ -60,6 +61,7 @@ async fn a_right_id_with_a_wrong_token_is_refused() {
         token: "bbbb".into(),
         lane: Lane::Call,
         python: String::new(),
+        beside: false,
     };
     assert!(!hello.worker.is_empty());
     framed::send(&mut liar, &hello, Bytes::new()).await.unwrap();

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from .. import segments
 from ..errors import RhdError
 from ..frames import FrameError
 from .output import Output
@@ -39,6 +40,7 @@ class Call:
 
     __slots__ = (
         "__weakref__",
+        "beside",
         "body",
         "cancelled",
         "codec",
@@ -67,6 +69,8 @@ class Call:
         self.instance: str | None = get("instance")
         self.codec: str = get("codec", "pickle")
         self.parts: Any = get("parts", ())
+        # Whether its replies may have payloads beside them.
+        self.beside: bool = get("beside") is True and segments.available
         self.load: dict | None = get("load")
         self.trace: str | None = get("trace")
         # Taken when it is read, so that large arguments are not held twice.

@@ -12,7 +12,7 @@ import types
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import frames, tracing
+from .. import frames, segments, tracing
 from ..errors import Cancelled
 from . import fork, replies
 from .call import Call, current
@@ -223,7 +223,7 @@ class Lane:
 
     # --- writing
 
-    def _send(self, header: dict, parts: Sequence[frames.Buffer]) -> None:
+    def _send(self, header: dict, parts: Sequence[frames.Buffer] | segments.Segment) -> None:
         """Writes a reply; the caller holds `_writing`, and runs in no call's context.
 
         What a finalizer prints meanwhile is therefore no output of the call, and can't get between

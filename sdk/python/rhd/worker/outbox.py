@@ -9,13 +9,17 @@ import socket
 import threading
 from collections.abc import Sequence
 
-from .. import frames
+from .. import frames, segments
 from .call import Call
 
 # Bytes that may wait before items and results have to.
 _HIGH = 4 * 1024 * 1024
 # Bytes of one call's output that may wait; what goes beyond is dropped, and said.
 _LOG_BUDGET = 256 * 1024
+
+
+_Frame = list[frames.Buffer] | tuple[dict, segments.Segment]
+_Body = Sequence[frames.Buffer] | segments.Segment
 
 
 class Outbox:
@@ -27,16 +31,14 @@ class Outbox:
         # Reentrant, because a finalizer may print while its own thread is in here.
         self._lock = threading.RLock()
         self._ready = threading.Condition(self._lock)
-        self._queue: collections.deque[tuple[list[frames.Buffer], Call | None, int]] = (
-            collections.deque()
-        )
+        self._queue: collections.deque[tuple[_Frame, Call | None, int]] = collections.deque()
         self._queued = 0
         self._writing = False
         self._waiters: list[asyncio.Future] = []
         self._logs: dict[Call, list[int]] = {}
         threading.Thread(target=self._run, name="rhd-outbox", daemon=True).start()
 
-    async def send(self, header: dict, parts: Sequence[frames.Buffer] = ()) -> None:
+    async def send(self, header: dict, parts: _Body = ()) -> None:
         """Writes a frame, after waiting for room; for the event loop."""
         while True:
             with self._lock:
@@ -45,19 +47,18 @@ class Outbox:
                 room = self._loop.create_future()
                 self._waiters.append(room)
             await room
-        size = sum(memoryview(p).nbytes for p in parts)
-        self._put([frames.encode(header, size), *parts], None, size)
+        frame, size = _frame(header, parts)
+        self._put(frame, None, size)
 
-    def finish(self, call: Call, header: dict, parts: Sequence[frames.Buffer]) -> None:
+    def finish(self, call: Call, header: dict, parts: _Body) -> None:
         """Writes the final reply of a call; nothing follows it."""
         call.output.flush_all()
-        size = sum(memoryview(p).nbytes for p in parts)
-        head = frames.encode(header, size)
+        frame, size = _frame(header, parts)
         with self._lock:
             self._say_dropped(call)
             call.ended = True
             self._logs.pop(call, None)
-            self._put([head, *parts], None, size)
+            self._put(frame, None, size)
 
     def answer(self, ping: str) -> None:
         """Answers a ping, from any thread."""
@@ -89,15 +90,16 @@ class Outbox:
         head = frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data))
         self._put([head + data], call, len(data))
 
-    def _put(self, buffers: list[frames.Buffer], call: Call | None, size: int) -> None:
+    def _put(self, frame: _Frame, call: Call | None, size: int) -> None:
         with self._lock:
-            if self._writing or self._queue or size > frames.MAX_HEADER:
-                self._queue.append((buffers, call, size))
+            lent = isinstance(frame, tuple)
+            if lent or self._writing or self._queue or size > frames.MAX_HEADER:
+                self._queue.append((frame, call, size))
                 self._queued += size
                 self._ready.notify()
                 return
             # Most replies fit into the socket's buffer: no hand-over to the thread.
-            data = b"".join(buffers)
+            data = b"".join(frame)
             self._writing = True
             sent = 0
             with contextlib.suppress(OSError):  # full, or broken: the thread will see
@@ -120,11 +122,14 @@ class Outbox:
             with self._lock:
                 while not self._queue:
                     self._ready.wait()
-                buffers, call, size = self._queue.popleft()
+                frame, call, size = self._queue.popleft()
                 self._writing = True
             try:
-                for buffer in buffers:
-                    self._sock.sendall(buffer)
+                if isinstance(frame, tuple):
+                    frames.send(self._sock, *frame)
+                else:
+                    for buffer in frame:
+                        self._sock.sendall(buffer)
             except OSError:
                 return  # the reader of the same socket ends the process
             with self._lock:
@@ -135,9 +140,16 @@ class Outbox:
                 woken = self._waiters if self._queued < _HIGH else []
                 if woken:
                     self._waiters = []
-            del buffers, call
+            del frame, call
             for room in woken:
                 self._loop.call_soon_threadsafe(_wake, room)
+
+
+def _frame(header: dict, parts: _Body) -> tuple[_Frame, int]:
+    if isinstance(parts, segments.Segment):
+        return (header, parts), parts.length
+    size = sum(memoryview(p).nbytes for p in parts)
+    return [frames.encode(header, size), *parts], size
 
 
 def _wake(room: asyncio.Future) -> None:

@@ -7,12 +7,12 @@ import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
 
-from .. import codec, errors, frames
+from .. import codec, errors, frames, segments
 from ..frames import MAX_BODY, Buffer
 from . import failures
 from .call import Call, Refused
 
-Frame = tuple[dict, Sequence[Buffer]]
+Frame = tuple[dict, Sequence[Buffer] | segments.Segment]
 
 
 def take_body(call: Call) -> list[memoryview]:
@@ -55,6 +55,12 @@ def value(call: Call, kind: str, result: Any) -> Frame:
     except Exception as error:
         raise Refused(_unfit(call, result, error)) from error
     sizes = [memoryview(p).nbytes for p in parts]
+    header = {"t": kind, "id": call.id, "codec": call.codec, "parts": sizes}
+    if call.beside and segments.is_large(parts):
+        try:
+            return header, segments.lend(parts)
+        except segments.TooLarge as error:
+            raise Refused(errors.RemoteError(f"the result is {error}", hint=error.hint)) from None
     if sum(sizes) > MAX_BODY:
         raise Refused(
             errors.RemoteError(
@@ -63,7 +69,7 @@ def value(call: Call, kind: str, result: Any) -> Frame:
                 hint="yield it in parts, or write it to a file and return the path",
             )
         )
-    return {"t": kind, "id": call.id, "codec": call.codec, "parts": sizes}, parts
+    return header, parts
 
 
 def _unfit(call: Call, result: Any, error: Exception) -> errors.RhdError:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 
-from .. import frames
+from .. import frames, segments
 from .call import Call
 from .control import Control
 from .lane import Lane
@@ -33,6 +33,7 @@ class Runtime:
             "worker": worker,
             "token": token,
             "python": platform.python_version(),
+            "beside": segments.available,
         }
         self._path = path
         self.targets = Targets()
