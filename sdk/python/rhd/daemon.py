@@ -86,6 +86,8 @@ class Daemon:
             if timeout is not None:
                 conn.sock.settimeout(timeout + GRACE)
             try:
+                if "call" in header:
+                    header["call"]["beside"] = segments.available
                 if "call" in header and segments.is_large(parts) and self._takes_beside():
                     conn.post(header, segments.lend(parts))
                 else:

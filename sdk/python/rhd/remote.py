@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import aio, segments
+from . import aio
 from .connection import Connection
 from .daemon import Daemon, decode
 from .iterators import AsyncRemoteIterator, RemoteIterator
@@ -40,7 +40,6 @@ def call(
         stream.close()
         return decode(reply, data)
     cid, header = target.header(parts, verb, extra)
-    header["call"]["beside"] = segments.available
     conn = daemon.open(header, parts, cid, timeout)
     reply, data = first(daemon, conn, timeout, batch)
     if reply["t"] == "item":
@@ -124,7 +123,6 @@ def iterate(
 
     def start() -> Connection:
         cid, header = target.header(parts, verb, extra)
-        header["call"]["beside"] = segments.available
         return target.daemon.open(header, parts, cid)
 
     return RemoteIterator(target.daemon.give, start)

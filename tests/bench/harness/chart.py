@@ -15,7 +15,8 @@ COLOURS = {"ray": "#1f77b4", "dask": "#ff7f0e", "parsl": "#2ca02c"}
 def main(source, target):
     with open(source) as file:
         result = json.load(file)
-    records = [r for r in result["measures"] if best(r, "rhd") and r["against"] in SYSTEMS]
+    measured = [r for r in result["measures"] if best(r, "rhd")]
+    records = [r for r in measured if any(best(r, system) for system in SYSTEMS)]
     figure, axes = pyplot.subplots(figsize=(8, 0.8 + 0.75 * len(records)), dpi=100)
     height = 0.8 / len(SYSTEMS)
     for row, record in enumerate(records):
