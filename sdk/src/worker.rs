@@ -25,6 +25,8 @@ mod runtime;
 mod services;
 mod wire;
 
+use std::io::Write;
+
 pub use cancel::{Cancellation, cancellation, cancelled};
 
 /// What the code that `#[function]` writes refers to.
@@ -64,7 +66,8 @@ pub fn run_if_worker() {
         Ok((runtime, control)) => control::run(&runtime, control),
         Err(error) => error,
     };
-    tracing::debug!("worker: {error}");
+    // The last words of a process are part of its daemon's error.
+    let _ = writeln!(std::io::stderr(), "rhd worker: {error}");
     // Nobody would ever end what runs here, nor what it started.
     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
     #[allow(clippy::disallowed_methods, reason = "nothing of the program's own has run yet")]

@@ -165,6 +165,7 @@ def test_files_that_are_not_as_they_should_be_are_refused(mesh: Any) -> None:
     assert (echo(noise(MIB)) == noise(MIB)).all()
 
 
+@pytest.mark.timeout(600)  # more than a GiB each way, through daemons that may be debug builds
 def test_payloads_of_any_size_pass_through_daemons_that_stay_small(fresh: Any) -> None:
     alpha, beta = fresh("alpha"), fresh("beta")
     remote = rh.function(lambda a: (len(a), int(a[-1]), a)).to("beta")

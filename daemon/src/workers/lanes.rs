@@ -4,7 +4,7 @@
 //! and only within a bounded time; everybody else is closed without an answer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use std::{
 use rhd_protocol::worker::{Hello, Lane};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 
 use super::{control, env::Env, lock, process::Process};
@@ -32,21 +32,52 @@ const MAX_PATH: usize = 103;
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     workers: Mutex<HashMap<String, Expected>>,
+    /// Those that are being started: a compiled one connects before it is known that it runs.
+    starting: Mutex<HashSet<String>>,
+    changed: Notify,
 }
 
 /// Neither is kept alive by being expected.
 type Expected = (Weak<Env>, Weak<Process>);
 
 impl Registry {
+    /// Has the connections of a worker wait until it is [inserted](Self::insert) or withdrawn.
+    pub(super) fn announce(&self, worker: &str) {
+        lock(&self.starting).insert(worker.to_owned());
+    }
+
+    /// It will not be inserted, or is.
+    pub(super) fn withdraw(&self, worker: &str) {
+        lock(&self.starting).remove(worker);
+        self.changed.notify_waiters();
+    }
+
     /// Expects connections of a worker.
     pub(super) fn insert(&self, env: &Arc<Env>, process: &Arc<Process>) {
         let entry = (Arc::downgrade(env), Arc::downgrade(process));
         lock(&self.workers).insert(process.worker.clone(), entry);
+        self.withdraw(&process.worker);
     }
 
     /// Expects none any more.
     pub(super) fn remove(&self, process: &Process) {
         lock(&self.workers).remove(&process.worker);
+    }
+
+    /// Whose connection it is, once that is known.
+    async fn wait(&self, hello: &Hello) -> Option<(Arc<Env>, Arc<Process>)> {
+        loop {
+            let changed = self.changed.notified();
+            // Looked at first: whoever is not starting any more has been inserted already.
+            let starting = lock(&self.starting).contains(&hello.worker);
+            if let Some(known) = self.get(hello) {
+                return Some(known);
+            }
+            if !starting {
+                return None;
+            }
+            changed.await;
+        }
     }
 
     fn get(&self, hello: &Hello) -> Option<(Arc<Env>, Arc<Process>)> {
@@ -125,7 +156,7 @@ async fn greet(stream: UnixStream, registry: &Registry, max_body: usize) -> Opti
         tracing::warn!(v = hello.v, "a worker of another protocol version connected");
         return None;
     }
-    let (env, process) = registry.get(&hello)?;
+    let (env, process) = registry.wait(&hello).await?;
     process.greeted(&hello);
     match hello.lane {
         Lane::Call => env.add_lane(&process, conn),

@@ -26,7 +26,7 @@ fn estimate_pi(points: u64) -> f64 {
         (state >> 11) as f64 / (1_u64 << 53) as f64
     };
     // Its caller may be gone.
-    let wanted = |n: &u64| n % 0x10000 != 0 || !rhd_sdk::cancelled();
+    let wanted = |n: &u64| !n.is_multiple_of(0x10000) || !rhd_sdk::cancelled();
     let points_inside = (0..points).take_while(wanted).filter(|_| random().hypot(random()) <= 1.0);
     let inside = points_inside.count();
     4.0 * inside as f64 / points as f64

@@ -94,11 +94,17 @@ impl Env {
         let overlay = self.shared.builder.overlay(&built);
         let launch =
             self.launch_of(index, &spec, &built, overlay).map_err(|e| self.start_error(&e))?;
-        let process = Process::start(launch).await.map_err(|e| self.start_error(&e))?;
+        let (registry, worker) = (&self.shared.registry, launch.worker.clone());
+        registry.announce(&worker);
+        let process = Process::start(launch).await.map_err(|e| {
+            registry.withdraw(&worker);
+            self.start_error(&e)
+        })?;
         {
             let mut state = lock(&self.state);
             if state.generation != generation || state.closed.is_some() {
                 process.kill("it is not needed any more");
+                registry.withdraw(&worker);
                 return Err(self.gone_error().into());
             }
             state.built = Some(built);
