@@ -46,7 +46,7 @@ fn demo(vars: &[(&str, &str)]) -> String {
         "Hello, Ada",
         "p50 ",
         "epoch 2: loss",
-        "CANCELLED, its last words: 'put away what was open'",
+        "run.cancel() -> CANCELLED, its file is gone",
         "PeerLost: ",
         ".status -> INTERRUPTED",
         "Good morning, Ada",

@@ -90,28 +90,30 @@ def state_and_streams():
 
 def cancellation():
     with Step("10. a run is cancelled, and tidies up after itself") as say:
-        run = rh.function(work.tidy).to("gpu").run()
+        path = pathlib.Path("open-file").absolute()
+        run = rh.function(work.tidy).to("gpu").run(str(path))
         lines = run.logs(follow=True)
         say(f"run {run.id} on {run.host}: {run.status}, it says {next(lines).strip()!r}")
         run.cancel()
-        say(f"run.cancel() -> {run.status}, its last words: {next(lines).strip()!r}")
+        say(f"run.cancel() -> {run.status}, its file is {'left' if path.exists() else 'gone'}")
 
 
 def loss_of_a_node():
     with Step("11. cloud is killed in the middle of a call; its receipt tells what became of it") as say:
-        job = rh.function(work.long_job).to("cloud").run()
-        say(f"cloud says {next(job.logs(follow=True)).strip()!r}; kill -9 {PIDS['cloud']}")
+        job = iter(rh.function(work.long_job).to("cloud")())
+        say(f"cloud says {next(job)!r}; kill -9 {PIDS['cloud']}")
         os.kill(PIDS["cloud"], signal.SIGKILL)
         try:
-            job.result()
+            next(job)
         except rh.PeerLost as error:
             say(f"{type(error).__name__}: {error}")
+            call = error.call_id
         else:
             raise SystemExit("the call of a dead node returned")
         cloud = pathlib.Path(os.environ["RHD_HOME"]).with_name("cloud")
         up = [os.environ["RHD_DEMO_BINARY"], "--home", cloud, "up", "--detach", "--name", "cloud"]
         subprocess.run(up, check=True, capture_output=True)
-        say("cloud is up again", f"rh.run({job.id!r}).status -> {receipt(job.id)}")
+        say("cloud is up again", f"rh.run({call!r}).status -> {receipt(call)}")
 
 
 def receipt(call):

@@ -1,5 +1,6 @@
 """The demo's project: what a user's own module would be."""
 
+import os
 import time
 
 
@@ -18,8 +19,6 @@ def speak(seconds):
 
 
 def where(item):
-    import os
-
     time.sleep(0.02)
     return os.environ["RHD_HOME"].rsplit("/", 1)[-1], item * item
 
@@ -33,16 +32,18 @@ def train(epochs):
 
 
 def long_job():
-    print("half of it is done")
+    yield "started"
     time.sleep(600)
 
 
-def tidy():
-    try:
-        print("working")
-        time.sleep(600)
-    finally:
-        print("put away what was open")
+def tidy(path):
+    with open(path, "w"):
+        try:
+            print("working")
+            while True:
+                time.sleep(0.01)
+        finally:
+            os.unlink(path)
 
 
 class Counter:
