@@ -173,18 +173,22 @@ def test_a_flood_on_one_lane_slows_no_other(daemon):
 def test_a_flood_on_the_loop_is_dropped_and_counted(daemon):
     daemon.code(
         """
-        import sys
+        import asyncio, sys
+        over = []
         async def flood(n):
+            while not n and not over:
+                await asyncio.sleep(0.01)
             for _ in range(n):
                 print("x" * 999)
             sys.stderr.write("end\\n")
+            over.append(n)
             return n
         """,
         "flood",
     )
     daemon.reading.clear()
     under = daemon.start_async("flood", 100_000)
-    daemon.call("flood", 0)  # the loop has come to its end
+    daemon.call("flood", 0)  # comes by another lane, and ends after the first
     # Read again, and the result follows what was kept.
     daemon.reading.set()
     assert under.result() == 100_000
