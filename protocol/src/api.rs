@@ -136,6 +136,17 @@ pub enum Request {
         /// What about it.
         ask: crate::run::RunAsk,
     },
+    /// A question about data, or something to do with it; what the body and the answer are,
+    /// [`DataAsk`](crate::data::DataAsk) says.
+    Data {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// The node that does it; none: this one.
+        #[serde(default)]
+        node: Option<String>,
+        /// What.
+        ask: crate::data::DataAsk,
+    },
     /// What a Python needs to import the daemon's own SDK. The answer is a [`PythonPath`].
     Python {
         /// [`crate::VERSION`] of the writer.
@@ -166,6 +177,7 @@ impl Request {
             | Self::EnvRemove { v, .. }
             | Self::Runs { v, .. }
             | Self::Run { v, .. }
+            | Self::Data { v, .. }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,
         }
