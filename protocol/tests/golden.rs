@@ -86,7 +86,7 @@ fn decode<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, frame::Frame
 
 #[test]
 fn variants_from_the_future_are_errors_not_panics() {
-    use rhd_protocol::{api, call, error, membership, service, ticket, wire, worker};
+    use rhd_protocol::{api, call, code, error, membership, service, ticket, wire, worker};
     let tagged = |tag: &str, name: &str| {
         std::collections::BTreeMap::from([(tag.to_owned(), name.to_owned())])
     };
@@ -95,7 +95,7 @@ fn variants_from_the_future_are_errors_not_panics() {
     assert!(decode::<call::Reply>(&t).is_err());
     assert!(decode::<wire::Deploy>(&t).is_err());
     assert!(decode::<worker::Control>(&t).is_err());
-    assert!(decode::<worker::Entry>(&t).is_err());
+    assert!(decode::<code::Entry>(&t).is_err());
     assert!(decode::<ticket::JoinReply>(&t).is_err());
     assert!(decode::<call::Verb>(&"fly").is_err());
     assert!(decode::<call::Codec>(&"fly").is_err());

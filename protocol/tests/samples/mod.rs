@@ -8,7 +8,8 @@ use std::fmt::Debug;
 use ed25519_dalek::SigningKey;
 use rhd_protocol::{
     api::{self, DeployRequest, LocalRoot, PathKind, Request},
-    call::{Call, Codec, Reply, Verb},
+    call::{Call, Codec, Reply, RunOptions, Verb},
+    code::{CodeRoot, Entry, Load},
     compute::{Amounts, Compute, Offer},
     env::{Binary, EnvSpec},
     error::{ErrorInfo, ErrorKind},
@@ -16,11 +17,11 @@ use rhd_protocol::{
     id::{CallId, Hash, NodeId, RealmId},
     membership::{Cert, CertBody, Role},
     presence::{Record, Signed},
-    run::{Kept, RunAsk, RunInfo, RunOptions, RunStatus},
+    run::{Kept, RunAsk, RunInfo, RunStatus},
     service::{Flavor, Interface, Service, ServiceAd, ServiceKind},
     ticket::{JoinReply, JoinRequest, Ticket},
     wire::{Deploy, Deployment, FileEntry, Manifest, Open, RootOffer, Want},
-    worker::{CodeRoot, Control, Entry, Hello, Lane, Load, Loaded},
+    worker::{Control, Hello, Lane, Loaded},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
