@@ -227,6 +227,7 @@ fn full_call() -> Call {
         timeout_ms: Some(1_500),
         logs: true,
         caller: text("laptop"),
+        client: 0,
         load: Some(load()),
         run: None,
         keep: false,
@@ -410,7 +411,9 @@ fn answers() -> Vec<Sample> {
         load: 1,
         services: 4,
         offer: Offer::default(),
+        gone: false,
     };
+    let gone = api::Peer { path: PathKind::None, gone: true, ..peer.clone() };
     let paths = vec![PathKind::Here, PathKind::Direct, PathKind::Relayed, PathKind::None];
     let deployed = api::Deployed {
         name: text("/ann/f"),
@@ -440,6 +443,7 @@ fn answers() -> Vec<Sample> {
         Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
+        Sample::new("answer", "peers_gone", vec![gone]),
         Sample::new("answer", "paths", paths),
         Sample::new("answer", "deployed", deployed),
         Sample::new("answer", "invited", api::Invited { ticket: text("rhd1abc") }),
@@ -459,6 +463,7 @@ fn calls() -> Vec<Sample> {
         Sample::new("call", "full", full_call()),
         Sample::new("call", "plain", plain_call()),
         Sample::new("call", "large", large_call()),
+        Sample::new("call", "client", Call { client: 4_242, ..plain_call() }),
         Sample::new("call", "verbs", verbs),
         Sample::new("call", "codecs", vec![Codec::Pickle, Codec::Msgpack, Codec::Json]),
         reply("log", Reply::Log { id, fd: 2 }),
