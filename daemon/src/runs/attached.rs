@@ -155,7 +155,7 @@ impl Attached {
         }
         ErrorInfo::new(
             ErrorKind::PeerLost,
-            format!("node {node} went down while the run was under way: it ran in part"),
+            format!("node {node} went down while the run was under way: it may have run in part"),
         )
         .hint("it was not repeated; `rhd logs` shows how far it came")
     }
