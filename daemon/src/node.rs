@@ -1,18 +1,17 @@
 //! The composition root: the one file that sees every room.
 
+pub mod config;
 pub mod lock;
 pub mod logging;
 mod machine;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rhd_protocol::error::{ErrorInfo, ErrorKind};
-use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,32 +33,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// How long the last replies of calls that were ended may take to reach their callers.
 const LAST_REPLIES: Duration = Duration::from_secs(1);
-
-/// The node's own settings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// What the node is called; none: the host's name.
-    pub name: Option<String>,
-    /// Whose folder bare names go to; none: the user who runs the daemon.
-    pub user: Option<String>,
-    /// Seconds that running calls get to end when the node stops.
-    pub grace: u64,
-    /// How much there is of what envs may need, in place of what the system says: `{gpus = 2}`.
-    pub resources: BTreeMap<String, f64>,
-    /// What the node is like, for envs that ask: `{zone = "eu"}`.
-    pub labels: BTreeMap<String, String>,
-    /// Largest argument list or result of a call, in bytes.
-    pub max_payload: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
-        let max_payload = rhd_protocol::frame::MAX_PAYLOAD;
-        Self { name: None, user: None, grace: 10, resources, labels, max_payload }
-    }
-}
 
 /// How to run a node.
 #[derive(Debug, Clone)]

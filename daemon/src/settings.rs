@@ -12,7 +12,7 @@ use toml::{Table, Value};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The node itself.
-    pub node: crate::node::Config,
+    pub node: crate::node::config::Config,
     /// Peers and sockets.
     pub mesh: crate::mesh::Config,
     /// Worker processes and envs.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ErrorInfo, id::CallId};
+use crate::{code::Load, error::ErrorInfo, id::CallId};
 
 /// What the call does to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,10 +80,10 @@ pub struct Call {
     pub client: u32,
     /// What to load, for [`Verb::Load`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<crate::worker::Load>,
+    pub load: Option<Load>,
     /// Leaves a record on the host; none: a receipt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<crate::run::RunOptions>,
+    pub run: Option<RunOptions>,
     /// Whether the call goes on when its caller is lost (not when it cancels), with its replies kept
     /// for whoever attaches.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -125,6 +125,18 @@ impl Call {
             trace: None,
         }
     }
+}
+
+/// What a call asks of its host's records.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// What people call it, in the caller's folder; empty: known by its call id alone.
+    #[serde(default)]
+    pub name: String,
+    /// Whether the answer is a [`RunInfo`](crate::run::RunInfo) as soon as the host has journaled the call, rather than
+    /// its replies. Either way the call outlives its caller and is ended only by a cancellation.
+    #[serde(default)]
+    pub detach: bool,
 }
 
 /// A reply to a call or to any request of a client.

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod call;
+pub mod code;
 pub mod compute;
 pub mod env;
 pub mod error;

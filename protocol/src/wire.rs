@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    code::Entry,
     env::EnvSpec,
     id::{CallId, Hash},
-    worker::Entry,
 };
 
 /// One call per stream.

@@ -5,11 +5,11 @@ use std::{fs, path::PathBuf, time::Duration};
 use rhd_protocol::{
     VERSION,
     api::Request,
-    call::{Call, Codec, Reply},
+    call::{Call, Codec, Reply, RunOptions},
     error::ErrorInfo,
     frame,
     id::CallId,
-    run::{RunAsk, RunInfo, RunOptions, RunStatus},
+    run::{RunAsk, RunInfo, RunStatus},
 };
 use rhd_sdk::{Client, ErrorKind, Replies};
 use rhd_tests::{Mesh, Node, until};

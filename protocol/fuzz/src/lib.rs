@@ -7,8 +7,8 @@
 use std::fmt::Debug;
 
 use rhd_protocol::{
-    api, call, env, error, frame, id, machine::receipt, membership, name, presence, run, service,
-    ticket, wire, worker,
+    api, call, code, env, error, frame, id, machine::receipt, membership, name, presence, run,
+    service, ticket, wire, worker,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -97,7 +97,7 @@ pub fn journal(data: &[u8]) {
 pub fn worker(data: &[u8]) {
     round_trip::<worker::Hello>(data);
     round_trip::<worker::Control>(data);
-    round_trip::<worker::Load>(data);
+    round_trip::<code::Load>(data);
     round_trip::<worker::Loaded>(data);
     round_trip::<service::Service>(data);
 }
