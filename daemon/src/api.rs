@@ -182,6 +182,7 @@ impl Api {
             load: self.calls.load(),
             services: self.naming.registry().ads().len() as u32,
             offer: self.calls.offer(),
+            gone: false,
         };
         let mut peers = vec![me];
         peers.extend(self.mesh.peers().borrow().iter().map(|p| Peer {
@@ -199,6 +200,7 @@ impl Api {
             load: p.record.as_ref().map_or(0, |r| r.load),
             services: p.record.as_ref().map_or(0, |r| r.services.len() as u32),
             offer: p.record.as_ref().map(|r| r.offer.clone()).unwrap_or_default(),
+            gone: p.record.is_none() && p.path == mesh::Route::None,
         }));
         peers[1..].sort_by(|a, b| a.name.cmp(&b.name));
         peers

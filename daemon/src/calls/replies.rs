@@ -236,10 +236,14 @@ impl Replies {
                 let frame = tokio::select! {
                     biased;
                     frame = stream.next() => frame,
-                    () = call.0.cancelled() => {
-                        let last = fail_frame(call.0.cancellation());
-                        self.source = Source::Over;
-                        return last.ok();
+                    () = call.0.cancelled(), if !stream.is_ending() => {
+                        let last = fail_frame(call.0.cancellation()).ok()?;
+                        if !call.0.is_recorded() {
+                            self.source = Source::Over;
+                            return Some(last);
+                        }
+                        stream.end(last);
+                        stream.next().await
                     }
                 };
                 ended = stream.is_over().then(|| call.0.clone());

@@ -128,6 +128,8 @@ def lost(call: str, error: BaseException, cancelled: bool = False) -> BaseExcept
         "daemon_unavailable",
         f"the daemon on this machine went away during the call ({error or type(error).__name__}); "
         "the call may or may not have run, and was not repeated",
-        hint="see `rhd status`, then call again if running it twice is harmless",
+        hint=f"see `rhd status`; rh.run({call!r}) tells what became of it"
+        if call
+        else "see `rhd status`",
         call=call,
     )
