@@ -145,6 +145,15 @@ impl Data {
                 self.changed(&change.ok_or_else(|| self.unknown(&name))?);
                 value(&())
             }
+            DataAsk::StatFile { path } => {
+                let path = absolute(&path)?;
+                match tokio::fs::metadata(&path).await {
+                    Ok(meta) if meta.is_file() => value(&Some(meta.len())),
+                    Ok(_) => Err(refused(&format!("{} is no regular file", path.display()))),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => value(&None::<u64>),
+                    Err(e) => Err(DataError::file("look at", path)(e).into()),
+                }
+            }
             DataAsk::RemoveFile { path } => {
                 let path = absolute(&path)?;
                 tokio::fs::remove_file(&path).await.map_err(DataError::file("remove", &path))?;

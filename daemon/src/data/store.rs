@@ -23,6 +23,7 @@ use iroh_blobs::{
     },
 };
 use rhd_protocol::{data::CHUNK, id::Hash};
+use rustix::fs::{Mode, OFlags};
 
 use super::{error::DataError, gc::Sweeper};
 use crate::framed::Body;
@@ -316,7 +317,11 @@ pub(super) async fn hash_file(path: &Path) -> Result<(Hash, u64), DataError> {
     let path: Arc<Path> = path.into();
     let work = tokio::task::spawn_blocking(move || {
         use std::io::Read as _;
-        let mut file = fs::File::open(&path).map_err(DataError::file("open", &*path))?;
+        // A pipe without a writer would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&*path, flags, Mode::empty());
+        let mut file: fs::File =
+            opened.map_err(|e| DataError::file("open", &*path)(e.into()))?.into();
         let meta = file.metadata().map_err(DataError::file("read", &*path))?;
         if !meta.is_file() {
             return Err(DataError::Request(format!("{} is no regular file", path.display())));
