@@ -17,7 +17,7 @@ const STEPS: usize = 60;
 
 /// Some fit into the store's table, some have files of their own.
 fn content(n: u64) -> Vec<u8> {
-    noise(if n % 2 == 0 { 500 } else { 40_000 }, n)
+    noise(if n.is_multiple_of(2) { 500 } else { 40_000 }, n)
 }
 
 fn version(hash: Hash, size: u64) -> Version {
