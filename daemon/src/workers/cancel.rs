@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use super::{
     lease::Grant,
     load::talk,
-    pings::ping,
     process::Process,
     stream::{Active, Phase},
 };
@@ -61,7 +60,7 @@ async fn wait_for_end(mut active: Active) {
         grace = config.shared_grace();
         tokio::select! {
             () = last_reply(&mut active, config.max_body) => return,
-            answer = timeout(grace, ping(&process)) => if answer.is_err() {
+            answer = timeout(grace, process.pings.ping(process.control())) => if answer.is_err() {
                 let text = format!(
                     "it hung in native code: a call that was cancelled did not stop, and the \
                      process answered nothing for {} s",

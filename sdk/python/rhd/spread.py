@@ -52,6 +52,30 @@ class Balance:
                 self._pause[place] = self._until[place] = 0.0
 
 
+class _Turns:
+    """The places at which one call is tried, one after the other. An end that allows another try is
+    swallowed."""
+
+    __slots__ = ("_balance", "_left", "_place")
+
+    def __init__(self, balance: Balance, retries: int) -> None:
+        self._balance = balance
+        self._left = retries
+        self._place = 0
+
+    def __enter__(self) -> int:
+        self._place = self._balance.take()
+        return self._place
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        lost = isinstance(error, PeerLost) and error.__cause__ is None
+        self._balance.give(self._place, lost)
+        if not lost or self._left <= 0 or not error.may_repeat:
+            return False
+        self._left -= 1
+        return True
+
+
 class Spread(Mapped):
     """A function or method in several places.
 
@@ -87,33 +111,17 @@ class Spread(Mapped):
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
     ) -> Any:
-        left = self._retries
+        turns = _Turns(self._balance, self._retries)
         while True:
-            place, lost = self._balance.take(), False
-            try:
+            with turns as place:
                 return self._functions[place]._once(args, batch, kwargs)
-            except PeerLost as e:
-                lost = is_lost(e)
-                if not lost or left <= 0 or not e.may_repeat:
-                    raise
-                left -= 1
-            finally:
-                self._balance.give(place, lost)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         """Calls it without blocking the running loop."""
-        left = self._retries
+        turns = _Turns(self._balance, self._retries)
         while True:
-            place, lost = self._balance.take(), False
-            try:
+            with turns as place:
                 return await self._functions[place].async_call(*args, **kwargs)
-            except PeerLost as e:
-                lost = is_lost(e)
-                if not lost or left <= 0 or not e.may_repeat:
-                    raise
-                left -= 1
-            finally:
-                self._balance.give(place, lost)
 
     @property
     def clusters(self) -> list[Any]:
@@ -138,8 +146,3 @@ class Spread(Mapped):
 
 def _restored(functions: list[RemoteCallable], retries: int) -> Spread:
     return Spread([fn.options(retries=retries) for fn in functions])
-
-
-def is_lost(error: PeerLost) -> bool:
-    """Whether it is about this call, not one that the remote code made and lost."""
-    return error.__cause__ is None
