@@ -33,6 +33,7 @@ use rhd_protocol::{
     compute::Offer,
     error::ErrorInfo,
     id::{Hash, NodeId},
+    machine::routing::Wish,
     service::{ServiceAd, ServiceKind},
     wire,
 };
@@ -217,17 +218,27 @@ impl Inner {
             call.instance = Some(inner.naming.canonical(instance)?);
         }
         call.caller = inner.mesh.name();
+        let mut key = None;
+        if let Some(run) = call.run.as_mut().filter(|run| !run.name.is_empty()) {
+            run.name = asking::run_name(inner, &run.name)?;
+            key = run.get.then(|| Hash::of(run.name.as_bytes()));
+        }
+        if key.is_some()
+            && let Some(replies) = asking::before(inner, &call).await?
+        {
+            return Ok(replies);
+        }
         let node = call.node.take();
-        let mut unreachable = Vec::new();
+        let mut wish = Wish { key, ..Wish::default() };
         loop {
-            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+            match inner.naming.resolve(&call.service, node.as_deref(), &wish)? {
                 Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
                 Route::Peer(peer) => {
                     let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
                     match opened {
                         Ok(stream) => return inner.send(stream, call, body).await,
                         // Nothing was sent: another host may have it.
-                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(_) if node.is_none() => wish.unreachable.push(peer),
                         Err(error) => return Err(error),
                     }
                 }

@@ -121,13 +121,18 @@ impl Call {
 /// What a call asks of its host's records.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunOptions {
-    /// What people call it, in the caller's folder; empty: known by its call id alone.
+    /// What people call it; its caller's daemon completes a bare name by the folder that it is in.
+    /// Empty: known by its call id alone.
     #[serde(default)]
     pub name: String,
     /// Whether the answer is a [`RunInfo`](crate::run::RunInfo) as soon as the host has journaled the call, rather than
     /// its replies. Either way the call outlives its caller and is ended only by a cancellation.
     #[serde(default)]
     pub detach: bool,
+    /// Whether a run of this name that is under way or was completed answers in place of the call,
+    /// which then does not run. Of several such calls at once, one runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub get: bool,
 }
 
 /// A reply to a call or to any request of a client.

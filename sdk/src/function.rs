@@ -113,7 +113,7 @@ impl<A: Args, R: DeserializeOwned> Function<A, R> {
 
     /// The same, under a name.
     pub async fn run_named(&self, name: &str, args: A) -> Result<Run<R>, ErrorInfo> {
-        let options = RunOptions { name: name.to_owned(), detach: true };
+        let options = RunOptions { name: name.to_owned(), detach: true, get: false };
         let what = Invocation { run: Some(options), logs: true, ..self.what.clone() };
         let replies = self.start(&what, &args).await?;
         let info: RunInfo = calls::result(replies, &what.service, |_, _| ()).await?;

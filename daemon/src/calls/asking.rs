@@ -7,11 +7,12 @@ use futures::future::join_all;
 use rhd_protocol::{
     VERSION,
     api::Request,
-    call::Reply,
+    call::{Call, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
     id::{CallId, NodeId},
     machine::receipt::{Heard, Known, Receipt, merge},
+    name::Name,
     run::{RunAsk, RunInfo, RunStatus},
     wire,
 };
@@ -30,6 +31,16 @@ const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Answers a client of this node.
 pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies, ErrorInfo> {
+    let request = match request {
+        Request::Run { v, run, node, ask } => {
+            Request::Run { v, run: meant(inner, &run)?, node, ask }
+        }
+        Request::Runs { v, node, name, limit } => {
+            let name = name.map(|name| run_name(inner, &name)).transpose()?;
+            Request::Runs { v, node, name, limit }
+        }
+        other => other,
+    };
     match request {
         Request::Runs { node: None, name, limit, .. } => everywhere(inner, name, limit).await,
         Request::Runs { v, node: Some(node), name, limit } => match inner.naming.node(&node)? {
@@ -63,6 +74,57 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
         }
         _ => Err(not_one()),
     }
+}
+
+/// The full name of a run: a bare one is in the user's folder.
+pub(super) fn run_name(inner: &Inner, name: &str) -> Result<String, ErrorInfo> {
+    match Name::parse(name) {
+        Ok(Name::Full(_) | Name::Own(_) | Name::Bare(_)) if name.parse::<CallId>().is_err() => {
+            inner.naming.canonical(name)
+        }
+        _ => Err(runs::no_name(name)),
+    }
+}
+
+/// What a client calls a run: the id of its call, or its full name.
+fn meant(inner: &Inner, run: &str) -> Result<String, ErrorInfo> {
+    if run.parse::<CallId>().is_ok() { Ok(run.to_owned()) } else { run_name(inner, run) }
+}
+
+/// The replies of a run that answers in the place of a call, wherever it is; none where the call has
+/// to be made. Two calls at once may both find none: their host decides then.
+pub(super) async fn before(inner: &Inner, call: &Call) -> Result<Option<Replies>, ErrorInfo> {
+    let Some(run) = call.run.as_ref().filter(|run| run.get && !run.name.is_empty()) else {
+        return Ok(None);
+    };
+    let Located { node: Some(route), info } = locate(inner, &run.name, None).await? else {
+        return Ok(None);
+    };
+    let stands = match info.status {
+        RunStatus::Running => true,
+        RunStatus::Completed => info.result.is_some(),
+        _ => false,
+    };
+    if !stands {
+        return Ok(None);
+    }
+    if run.detach {
+        return one(&info).map(Some);
+    }
+    let ask = instead(&info, call.logs, call.timeout_ms);
+    let run = info.id.to_string();
+    let replies = match route {
+        Route::Here => here(inner, &run, ask, None).await?,
+        Route::Peer(peer) => {
+            forward(inner, peer, Request::Run { v: VERSION, run, node: None, ask }).await?
+        }
+    };
+    Ok(Some(replies))
+}
+
+/// How a call attaches to the run that answers in its place: output of one that is over was shown.
+pub(super) fn instead(info: &RunInfo, logs: bool, timeout_ms: Option<u64>) -> RunAsk {
+    RunAsk::Attach { logs: logs && info.status == RunStatus::Running, timeout_ms }
 }
 
 /// Answers a peer: only about this node.

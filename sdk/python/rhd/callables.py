@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import endpoint, parallel, remote, runs
 from .cluster import Cluster
-from .errors import Conflict
 from .parallel import Batch
 from .remote import ASYNC, GENERATORS, Target
 from .runs import Run
@@ -113,31 +110,10 @@ class RemoteCallable(Mapped):
 
     def get_or_call(self, run_name: str, /, *args: Any, **kwargs: Any) -> Any:
         """The result of the run of this name, where it was completed; waits for it, where it is
-        under way; else calls, under this name."""
-        if self._flavor == "coroutine":
-            return self._async_get_or_call(run_name, args, kwargs)
-        recorded = self.options(run_name=run_name)
-        quicker = runs.Quicker()
-        while True:
-            found, status = runs.finished(run_name)
-            if found is not None:
-                return found.attach() if status == "RUNNING" else found.result()
-            try:
-                return recorded(*args, **kwargs)
-            except Conflict as e:
-                time.sleep(quicker.pause(e))
-
-    async def _async_get_or_call(self, run_name: str, args: Any, kwargs: Any) -> Any:
-        recorded = self.options(run_name=run_name)
-        quicker = runs.Quicker()
-        while True:
-            found, _ = await runs.in_thread(runs.finished, run_name)
-            if found is not None:
-                return await found.async_result()
-            try:
-                return await recorded.async_call(*args, **kwargs)
-            except Conflict as e:
-                await asyncio.sleep(quicker.pause(e))
+        under way; else calls, under this name. Of many who do so at once, one calls."""
+        recorded = self.options(run_name=runs.checked(run_name))
+        recorded._extra = {**self._extra, "run": {"name": run_name, "detach": False, "get": True}}
+        return recorded(*args, **kwargs)
 
     def endpoint(self) -> str:
         """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""

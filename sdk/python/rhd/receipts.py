@@ -31,7 +31,7 @@ PAUSES = (0.05, 2.0)
 
 LOST = (errors.PeerLost, errors.DaemonUnavailable)
 _LATER = (*LOST, errors.Timeout, errors.QueueFull)
-_DEAD = ("NOT_STARTED", "INTERRUPTED")
+DEAD = ("NOT_STARTED", "INTERRUPTED")
 
 Ask = dict[str, Any]
 NEVER: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class Pursuit:
         self._logs = logs
         self._node: str | None = None
         self._made: tuple[Target, list[Any], str, dict[str, Any]] | None = None
-        self._repeats = 0
+        self.repeats = 0
         self._began = time.monotonic()
         # Items that were passed on, and those that an attachment repeats.
         self._items = 0
@@ -84,7 +84,7 @@ class Pursuit:
         """A call that is kept by its host."""
         options = target.options
         self = cls(target.daemon, options.timeout, options.stream_logs)
-        self._repeats = options.retries
+        self.repeats = options.retries
         self._made = (target, parts, verb, extra)
         self._node = target.node_id
         self._call()
@@ -105,6 +105,9 @@ class Pursuit:
         if self._made is not None:
             target, self.parts, verb, extra = self._made
             self.call, self.request = target.header(self.parts, verb, extra)
+            # A repetition has the name of what it repeats.
+            if "run" in self.request["call"]:
+                extra["run"] = self.request["call"]["run"]
             self._attached = self._revived = False
             self._began = time.monotonic()
             self.sink.again(anew=True)
@@ -150,7 +153,7 @@ class Pursuit:
                 pause = min(pause * 2, PAUSES[1])
             elif info is NEVER or time.monotonic() > limit:
                 raise error
-            elif info.get("status") in _DEAD:
+            elif info.get("status") in DEAD:
                 break
             else:
                 self._node = str(info.get("host") or "") or self._node
@@ -161,9 +164,9 @@ class Pursuit:
         if isinstance(error, errors.PeerLost):
             error.may_repeat = self._items == 0
         # Items that the caller has are not taken back.
-        if self._made is None or self._repeats <= 0 or self._items:
+        if self._made is None or self.repeats <= 0 or self._items:
             raise error
-        self._repeats -= 1
+        self.repeats -= 1
         yield self._longer()
         self._node = self._made[0].node_id
         return self._call()
@@ -203,6 +206,15 @@ class Pursuit:
         if self._made is None:
             return None
         return question(self.call, self._node, "cancel")
+
+
+class Beginning(Pursuit):
+    """A run that nobody waits for: what may be lost is its host's word that it has it."""
+
+    def _attach(self) -> None:
+        self.request = question(self.call, self._node, "info")
+        self.parts = ()
+        self._attached = True
 
 
 def no_answer(error: errors.RhdError) -> bool:
