@@ -2,6 +2,8 @@
 
 mod calls;
 mod deploys;
+mod objects;
+mod places;
 mod python;
 
 use std::{path::Path, process::Command};
