@@ -75,6 +75,9 @@ pub struct Call {
     /// Name of the node that the call came from; set by the daemon there.
     #[serde(default)]
     pub caller: String,
+    /// Tells apart the programs of that node; set by the daemon there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub client: u32,
     /// What to load, for [`Verb::Load`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
@@ -93,6 +96,11 @@ pub struct Call {
     pub trace: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 impl Call {
     /// A call of a function without arguments, that wants nothing special.
     pub fn new(id: CallId, service: impl Into<String>) -> Self {
@@ -109,6 +117,7 @@ impl Call {
             timeout_ms: None,
             logs: false,
             caller: String::new(),
+            client: 0,
             load: None,
             run: None,
             keep: false,
@@ -161,6 +170,9 @@ pub enum Reply {
     Progress {
         /// One line.
         text: String,
+        /// How far it is, where content moves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved: Option<crate::data::Moved>,
     },
     /// The result. Final.
     Done {

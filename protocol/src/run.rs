@@ -25,7 +25,7 @@ pub enum RunStatus {
     Cancelled,
     /// It raised, or its worker died.
     Error,
-    /// Its host went down while it ran: it ran in part, and nobody knows how far.
+    /// Its host went down before it ended: it may have run in part, and nobody knows how far.
     Interrupted,
 }
 

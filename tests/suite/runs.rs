@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod faults;
+mod phases;
 
 /// Each of them writes into `folder` how often it ran.
 const SOURCE: &str = r#"

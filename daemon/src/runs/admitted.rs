@@ -259,6 +259,11 @@ impl Admitted {
         .await;
     }
 
+    /// Whether its replies are kept.
+    pub fn is_recorded(&self) -> bool {
+        self.grown.get().is_some()
+    }
+
     /// The final reply of a cancelled call.
     pub fn cancellation(&self) -> ErrorInfo {
         ErrorInfo::new(ErrorKind::Cancelled, "the call was cancelled").call(self.id)

@@ -124,7 +124,8 @@ pub(super) fn result_lost(node: &str) -> ErrorInfo {
 
 /// The daemon went down in the middle of a run.
 pub(super) fn interrupted(node: &str) -> ErrorInfo {
-    let text = format!("node {node} went down while the run was under way: it ran in part");
+    let text =
+        format!("node {node} went down while the run was under way: it may have run in part");
     ErrorInfo::new(ErrorKind::PeerLost, text)
         .hint("it was not repeated; `rhd logs` shows how far it came")
 }

@@ -113,6 +113,10 @@ pub struct Peer {
     /// What it has to give.
     #[serde(default, skip_serializing_if = "crate::compute::Offer::is_empty")]
     pub offer: Offer,
+    /// Whether it has gone: it said good-bye, or has not been heard of for longer than presence
+    /// lasts. One that can't be reached and has not may be back in a moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// A fresh ticket.

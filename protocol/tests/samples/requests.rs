@@ -86,7 +86,9 @@ pub(super) fn answers() -> Vec<Sample> {
         load: 1,
         services: 4,
         offer: Offer::default(),
+        gone: false,
     };
+    let gone = api::Peer { path: PathKind::None, gone: true, ..peer.clone() };
     let paths = vec![PathKind::Here, PathKind::Direct, PathKind::Relayed, PathKind::None];
     let deployed = api::Deployed {
         name: text("/ann/f"),
@@ -116,6 +118,7 @@ pub(super) fn answers() -> Vec<Sample> {
         Sample::new("answer", "status_web", api::Status { web, ..status.clone() }),
         Sample::new("answer", "status", status),
         Sample::new("answer", "peers", vec![peer]),
+        Sample::new("answer", "peers_gone", vec![gone]),
         Sample::new("answer", "paths", paths),
         Sample::new("answer", "deployed", deployed),
         Sample::new("answer", "invited", api::Invited { ticket: text("rhd1abc") }),

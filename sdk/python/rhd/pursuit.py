@@ -51,8 +51,8 @@ class _Replies:
         self._drop()
         return self._pursuit.lost(error)
 
-    def _gave_up(self, reason: BaseException, error: BaseException) -> None:
-        self._over = reason is error
+    def _gave_up(self, reason: BaseException) -> None:
+        self._over = isinstance(reason, LOST)
         self.close()
 
     def _revival(self, error: BaseException) -> Callable[[], bool] | None:
@@ -98,7 +98,7 @@ class Stream(_Replies):
                 try:
                     self._settle(steps)
                 except BaseException as given_up:
-                    self._gave_up(given_up, e)
+                    self._gave_up(given_up)
                     raise
             except BaseException as e:
                 revive = self._revival(e)
@@ -175,7 +175,7 @@ class AsyncStream(_Replies):
                 try:
                     await self._settle(steps)
                 except BaseException as given_up:
-                    self._gave_up(given_up, e)
+                    self._gave_up(given_up)
                     raise
             except BaseException as e:
                 revive = self._revival(e)

@@ -226,7 +226,10 @@ class Run:
             raise
 
     def _pursuit(self, timeout: float | None, logs: bool) -> Pursuit:
-        return Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
+        pursuit = Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
+        # What may be started again is worth waiting for.
+        pursuit.repeats = self._begun.repeats if self._begun is not None else 0
+        return pursuit
 
     def cancel(self) -> None:
         """Ends it, and waits until nothing of it runs any more."""
@@ -387,23 +390,23 @@ class _Begun:
         self._target = target
         self._parts = parts
         self._extra = extra
-        self._repeats = repeats
+        self.repeats = repeats
 
     def start(self) -> tuple[str, dict[str, Any]]:
         """Starts it; returns its id, and what its host says of it."""
         pursuit = Beginning.calling(self._target, self._parts, "call", self._extra)
-        pursuit.repeats = self._repeats
+        pursuit.repeats = self.repeats
         stream = Stream(pursuit)
         reply, data = stream.next()
         stream.close()
-        self._repeats = pursuit.repeats
+        self.repeats = pursuit.repeats
         return pursuit.call, decode(reply, data)
 
     def again(self, status: str) -> tuple[str, dict[str, Any]] | None:
         """The same after a loss, where that is allowed and nothing of it runs any more."""
-        if status not in DEAD or self._repeats <= 0:
+        if status not in DEAD or self.repeats <= 0:
             return None
-        self._repeats -= 1
+        self.repeats -= 1
         return self.start()
 
 
