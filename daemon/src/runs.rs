@@ -258,7 +258,7 @@ impl Runs {
 
     /// Cancels an adopted call that nobody attached to in time; returns when it has.
     pub async fn desert(&self, admitted: &Arc<Admitted>) {
-        let grace = Duration::from_secs(self.records.config.orphan_grace);
+        let grace = Duration::from_secs(self.records.config.orphan_grace.max(1));
         loop {
             tokio::time::sleep(grace).await;
             if !admitted.is_attended() {

@@ -82,6 +82,17 @@ def test_output_is_followed_line_by_line(where: str, tmp_path: Path) -> None:
     assert list(lines) == ["ended\n"]
 
 
+def test_output_that_ends_inside_a_character_is_shown_as_such(where: str) -> None:
+    def cut() -> None:
+        import sys
+
+        sys.stdout.buffer.write(b"a\nb\xc3")
+
+    run = rh.function(cut).to(where).run()
+    assert list(run.logs(follow=True)) == ["a\n", "b\ufffd"]
+    assert run.stdout() == "a\nb\ufffd"
+
+
 def test_a_failed_run_raises_its_own_exception(where: str, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     run = rh.function(work).to(where).run(str(tmp_path), KeyError("x"))

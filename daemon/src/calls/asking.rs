@@ -18,7 +18,7 @@ use rhd_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Replies, peer, remote};
+use super::{Answer, Inner, Outbox, Replies, peer, remote};
 use crate::{
     framed::{self, Frame},
     mesh::Priority,
@@ -42,7 +42,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
         other => other,
     };
     match request {
-        Request::Runs { node: None, name, limit, .. } => everywhere(inner, name, limit).await,
+        Request::Runs { node: None, name, limit, .. } => Ok(everywhere(inner, name, limit)),
         Request::Runs { v, node: Some(node), name, limit } => match inner.naming.node(&node)? {
             Route::Here => listed(inner, name, limit).await,
             Route::Peer(peer) => {
@@ -144,25 +144,40 @@ async fn listed(inner: &Inner, name: Option<String>, limit: u32) -> Result<Repli
     one(&inner.runs.list(name, limit).await)
 }
 
-/// The runs of all nodes that can be reached, as one list.
-async fn everywhere(inner: &Inner, name: Option<String>, limit: u32) -> Result<Replies, ErrorInfo> {
+/// The runs of all nodes that can be reached, as one list; those that can't be are named on the way.
+fn everywhere(inner: &Arc<Inner>, name: Option<String>, limit: u32) -> Replies {
+    let inner = inner.clone();
+    Replies::from_task(move |out| async move { gather(&inner, name, limit, &out).await })
+}
+
+async fn gather(
+    inner: &Inner,
+    name: Option<String>,
+    limit: u32,
+    out: &Outbox,
+) -> Result<Answer, ErrorInfo> {
     let peers: Vec<NodeId> = inner.mesh.peers().borrow().iter().map(|peer| peer.node).collect();
     let request = Request::Runs { v: VERSION, node: None, name: name.clone(), limit };
     let answers = peers.iter().map(|peer| question::<Vec<RunInfo>>(inner, *peer, &request));
     let (mut infos, answers) = tokio::join!(inner.runs.list(name, limit), join_all(answers));
+    let mut silent = Vec::new();
     for (peer, answer) in peers.iter().zip(answers) {
         match answer {
             Ok(theirs) => infos.extend(theirs),
             Err(error) => {
                 tracing::debug!(peer = %peer.short(), %error, "its runs are not listed");
+                silent.push(inner.name_of(*peer));
             }
         }
+    }
+    if !silent.is_empty() {
+        out.progress(format!("not listed, as it can't be asked now: {}", silent.join(", "))).await;
     }
     infos.sort_by_key(|info| std::cmp::Reverse((info.started_ms, info.id)));
     if limit > 0 {
         infos.truncate(limit as usize);
     }
-    one(&infos)
+    Answer::of(&infos)
 }
 
 /// Does what is asked about a run of this node; `peer` is the node that asks, if another does.

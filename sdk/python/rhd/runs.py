@@ -281,7 +281,10 @@ class Run:
             *lines, held[fd] = (held.get(fd, "") + decoders[fd].decode(piece)).split("\n")
             for line in lines:
                 yield line + "\n"
-        yield from filter(None, held.values())
+        for fd, decoder in decoders.items():
+            rest = held[fd] + decoder.decode(b"", True)
+            if rest:
+                yield rest
 
     def _output(self, follow: bool) -> Iterator[tuple[int, bytes]]:
         at = self._at()

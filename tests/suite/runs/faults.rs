@@ -275,3 +275,21 @@ fn ten_thousand_runs_at_start_are_listed_and_pruned_and_weigh_nothing() {
         (fs::read_dir(&records).unwrap().count() == fewer).then_some(())
     });
 }
+
+#[test]
+fn a_node_whose_runs_can_not_be_listed_is_named() {
+    let mut mesh = Mesh::of(3);
+    deploy(&mesh[0], "n1");
+    let traces = Traces::new();
+    traces.go();
+    start(&mesh[0], "work", &json!([traces.text()]), "there").unwrap();
+    until_status(&mesh[0], "there", RunStatus::Completed);
+    let listed = mesh[0].rhd(&["ps"]);
+    assert!(listed.stderr.is_empty(), "{listed:?}");
+    assert!(listed.ok().contains("/there"));
+    mesh[1].kill();
+    until_lost(&mesh[0], "n1");
+    let listed = mesh[0].rhd(&["ps", "--json"]);
+    assert!(listed.stderr.contains("n1") && !listed.stderr.contains("n2"), "{listed:?}");
+    assert_eq!(listed.json(), json!([]));
+}
