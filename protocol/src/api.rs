@@ -1,7 +1,7 @@
 //! Client and daemon: requests on the Unix socket.
 //!
 //! A connection carries one request at a time: a [`Request`] frame, then [`Reply`](crate::call::Reply)
-//! frames until a final one. Answers of the daemon itself are msgpack bodies of the types below.
+//! frames until a final one; or [many calls](crate::many), once that was asked for. Answers of the daemon itself are msgpack bodies of the types below.
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,11 @@ pub enum Request {
         /// What about it.
         ask: crate::run::RunAsk,
     },
+    /// Has this connection carry [many calls](crate::many) from now on. The answer is nil.
+    Many {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+    },
     /// What a Python needs to import the daemon's own SDK. The answer is a [`PythonPath`].
     Python {
         /// [`crate::VERSION`] of the writer.
@@ -166,6 +171,7 @@ impl Request {
             | Self::EnvRemove { v, .. }
             | Self::Runs { v, .. }
             | Self::Run { v, .. }
+            | Self::Many { v }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,
         }

@@ -14,6 +14,7 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame,
     id::{CallId, Hash, NodeId, RealmId},
+    many::Order,
     membership::{Cert, CertBody, Role},
     presence::{Record, Signed},
     run::{Kept, RunAsk, RunInfo, RunOptions, RunStatus},
@@ -372,8 +373,12 @@ fn requests() -> Vec<Sample> {
         request("envs", Request::Envs { v, node: node.clone() }),
         request("env_build", Request::EnvBuild { v, node: node.clone(), env: EnvSpec::base() }),
         request("env_remove", Request::EnvRemove { v, node, key: text("base") }),
+        request("many", Request::Many { v }),
         request("python", Request::Python { v }),
         request("shutdown", Request::Shutdown { v }),
+        Sample::new("order", "call", Order::Call { call: Box::new(full_call()) }),
+        Sample::new("order", "cancel", Order::Cancel { id: id() }),
+        Sample::new("order", "credit", Order::Credit { id: id(), items: 8 }),
     ]
 }
 
