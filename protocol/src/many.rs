@@ -21,7 +21,7 @@ use crate::{call::Call, id::CallId};
 pub const CALLS: usize = 4096;
 /// Replies of one call, other than the final one, that may be under way without having been read.
 pub const WINDOW: u32 = crate::worker::ITEM_CREDIT;
-/// Bytes of their bodies; one that is longer travels alone.
+/// Bytes of their frames, payloads included; one that is longer travels alone.
 pub const WINDOW_BYTES: usize = 1024 * 1024;
 /// A body up to this size, in bytes, is no burden to other calls on its connection. Clients send
 /// longer ones on a connection of their own.
@@ -112,6 +112,25 @@ impl Unread {
     }
 }
 
+/// The replies of one call that were read and not yet credited.
+#[derive(Debug, Default)]
+pub struct Owed {
+    items: u32,
+    bytes: usize,
+}
+
+impl Owed {
+    /// Notes a reply that was read; how many to credit, once that is due.
+    pub fn read(&mut self, bytes: usize) -> Option<u32> {
+        self.items += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.items < WINDOW / 2 && self.bytes < WINDOW_BYTES / 2 {
+            return None;
+        }
+        Some(std::mem::take(self).items)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +152,19 @@ mod tests {
         assert!(unread.has_room());
         unread.sent(WINDOW_BYTES);
         assert!(!unread.has_room());
+    }
+
+    #[test]
+    fn a_reader_that_has_read_all_never_leaves_the_sender_without_room() {
+        for size in [0, 1, WINDOW_BYTES / 17, WINDOW_BYTES / 3, WINDOW_BYTES, usize::MAX] {
+            let (mut unread, mut owed) = (Unread::default(), Owed::default());
+            for _ in 0..100 {
+                assert!(unread.has_room(), "{size}");
+                unread.sent(size);
+                if let Some(items) = owed.read(size) {
+                    unread.read(items);
+                }
+            }
+        }
     }
 }

@@ -89,7 +89,9 @@ mod deploy;
 mod env;
 mod function;
 mod items;
+mod many;
 mod module;
+mod replies;
 mod requests;
 mod run;
 pub mod worker;
@@ -98,13 +100,14 @@ use std::path::{Path, PathBuf};
 
 pub use args::Args;
 pub use calls::{Invocation, body_of, value_of};
-pub use client::{Client, Replies};
+pub use client::Client;
 pub use cluster::Cluster;
 pub use deploy::{Deploy, Native};
 pub use env::Env;
 pub use function::Function;
 pub use items::Items;
 pub use module::Module;
+pub use replies::Replies;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,

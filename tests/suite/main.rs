@@ -8,6 +8,7 @@ mod clocks;
 mod demo;
 mod layers;
 mod lifecycle;
+mod many;
 mod netns;
 mod realm;
 mod runs;
