@@ -88,7 +88,15 @@ impl Client {
             Request::Deploy { deploy } => Some(deploy.id),
             _ => None,
         };
-        let mut connection = self.connection().await?;
+        if let Some(mut connection) = self.take() {
+            match connection.send(request, body).await {
+                Ok(()) => return Ok(Replies::own(self.clone(), connection, call)),
+                Err(ConnectionError::Frame(source)) => return Err(too_large(&source)),
+                // It was of a daemon that is gone: nothing was sent whole, so nothing ran.
+                Err(ConnectionError::Io(_)) => lock(&self.inner.idle).clear(),
+            }
+        }
+        let mut connection = self.open().await?;
         // After any other failure the daemon's answer, if it gave one, says more than a broken pipe.
         if let Err(ConnectionError::Frame(source)) = connection.send(request, body).await {
             return Err(too_large(&source));
@@ -104,18 +112,18 @@ impl Client {
         if alone.is_first || body.len() > SMALL || self.inner.one_each.load(Ordering::Relaxed) {
             return Ok(self.request(&request, body).await?.counted(alone));
         }
-        let head = frame::encode(&request, body.len()).map_err(|e| too_large(&e))?;
-        if let Some(many) = self.many().await?
-            && many.begin(id, &head, body)
-        {
-            return Ok(Replies::shared(self.clone(), many, id));
+        if let Some(many) = self.many().await? {
+            let head = frame::encode(&request, body.len()).map_err(|e| too_large(&e))?;
+            if many.begin(id, &head, body) {
+                return Ok(Replies::shared(self.clone(), many, id));
+            }
         }
-        Ok(self.resend(id, &[&head, body].concat()).await?.counted(alone))
+        Ok(self.request(&request, body).await?.counted(alone))
     }
 
     /// Sends the frame of a call that was not sent before, on a connection of its own.
     pub(crate) async fn resend(&self, id: CallId, frame: &[u8]) -> Result<Replies, ErrorInfo> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.open().await?;
         // If that fails, the answer says why.
         let _ = connection.send_bytes(frame).await;
         Ok(Replies::own(self.clone(), connection, Some(id)))
@@ -133,7 +141,7 @@ impl Client {
         if self.inner.one_each.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let mut connection = self.connection().await?;
+        let mut connection = self.open().await?;
         let switched = async {
             connection.send(&Request::Many { v: VERSION }, &[]).await?;
             connection.receive::<Reply>().await
@@ -156,13 +164,6 @@ impl Client {
 
     fn shared(&self) -> Option<Arc<Many>> {
         lock(&self.inner.many).clone().filter(|many| many.is_alive())
-    }
-
-    async fn connection(&self) -> Result<Connection, ErrorInfo> {
-        match self.take() {
-            Some(connection) => Ok(connection),
-            None => self.open().await,
-        }
     }
 
     async fn open(&self) -> Result<Connection, ErrorInfo> {

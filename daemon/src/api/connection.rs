@@ -58,17 +58,11 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
 }
 
 fn read_request(frame: &Frame) -> Result<Request, ErrorInfo> {
-    read_any(frame)?;
-    frame.header().map_err(|e| not_understood(&e))
-}
-
-/// Looks at what every request has: an error where its version is another one.
-pub(super) fn read_any(frame: &Frame) -> Result<(), ErrorInfo> {
     let any: AnyRequest = frame.header().map_err(|e| not_understood(&e))?;
-    match any.version() {
-        rhd_protocol::VERSION => Ok(()),
-        theirs => Err(other_version(theirs, &any.op)),
+    if any.version() != rhd_protocol::VERSION {
+        return Err(other_version(any.version(), &any.op));
     }
+    frame.header().map_err(|e| not_understood(&e))
 }
 
 /// The error of a client that speaks another version.

@@ -19,6 +19,7 @@ use futures::{
 };
 use rhd_protocol::{
     VERSION,
+    api::AnyRequest,
     call::{Call, Glance, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::{FrameError, MAX_BODY},
@@ -30,7 +31,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Api,
-    connection::{SLOW_REQUEST, not_understood, other_version, read_any},
+    connection::{SLOW_REQUEST, not_understood, other_version},
 };
 use crate::{
     calls::Replies,
@@ -156,9 +157,7 @@ impl UnderWay {
                     call.go_on(id, &self.steps);
                 }
             }
-            Err(error) => {
-                return Err(read_any(&frame).err().unwrap_or_else(|| not_understood(&error)));
-            }
+            Err(error) => return Err(not_an_order(&frame, &error)),
         }
         Ok(())
     }
@@ -253,6 +252,13 @@ fn wait(id: CallId, number: u64, mut replies: Box<Replies>, steps: &Steps) -> Ab
     let (wait, registration) = AbortHandle::new_pair();
     steps.push(Abortable::new(next.boxed(), registration));
     wait
+}
+
+fn not_an_order(frame: &Frame, error: &FrameError) -> ErrorInfo {
+    match frame.header::<AnyRequest>() {
+        Ok(any) if any.version() > VERSION => other_version(any.version(), &any.op),
+        _ => not_understood(error),
+    }
 }
 
 /// A reply with the id of its call, and whether it is the final one; none if it is of no call.

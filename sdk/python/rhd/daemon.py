@@ -33,6 +33,8 @@ class Daemon:
         self._starting = threading.Lock()
         self._user: str | None = None
         self._beside: bool | None = None
+        # Whether it is too old to take many calls on one connection.
+        self.one_each = False
         compiled.watch()
 
     def take(self, call: str = "") -> Connection:
@@ -147,6 +149,7 @@ class Daemon:
         """Closes the connections that no call uses."""
         # Another daemon may have come in the place of this one.
         self._beside = None
+        self.one_each = False
         idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()

@@ -86,7 +86,8 @@ def decode(head: Buffer) -> dict:
     return header
 
 
-def _parse(prefix: Buffer) -> tuple[int, int, bool]:
+def lengths(prefix: Buffer) -> tuple[int, int, bool]:
+    """Reads the lengths of header and body, and whether a payload is beside the frame."""
     head, body = _lengths.unpack(prefix)
     aside = head & _BESIDE != 0
     head &= ~_BESIDE
@@ -130,6 +131,11 @@ def send(
                 break
             sent -= len(first)
             pending.pop()
+
+
+def joined(header: dict, parts: Sequence[Buffer]) -> bytes:
+    """Returns a frame in one piece."""
+    return b"".join((encode(header, sum(map(_size, parts))), *parts))
 
 
 def _recv_payload(sock: socket.socket) -> memoryview:
@@ -181,7 +187,7 @@ def recv(sock: socket.socket) -> tuple[dict, memoryview]:
         rest = bytearray(PREFIX - len(prefix))
         _fill(sock, memoryview(rest))
         prefix += rest
-    head, body, aside = _parse(prefix)
+    head, body, aside = lengths(prefix)
     if aside:
         header = decode(_read(sock, head))
         return header, _recv_payload(sock)
@@ -219,7 +225,7 @@ async def recv_async(reader: asyncio.StreamReader) -> tuple[dict, memoryview]:
         if error.partial:
             raise ConnectionError("the connection broke inside a frame") from None
         raise EOFError("the connection was closed") from None
-    head_len, body_len, aside = _parse(prefix)
+    head_len, body_len, aside = lengths(prefix)
     if aside:
         raise FrameError("a payload beside a frame that can't have one")
     try:
