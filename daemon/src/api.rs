@@ -21,6 +21,7 @@ pub use socket::{Listener, SocketError, connect_path};
 
 use crate::{
     calls::{Answer, Calls, Replies},
+    data::Data,
     framed::Body,
     mesh::{self, Mesh},
     naming::Naming,
@@ -38,6 +39,8 @@ const FIRST_LINK: Duration = Duration::from_secs(5);
 pub struct Api {
     /// Calls, deployments and questions.
     pub calls: Calls,
+    /// Data that is stored and moved.
+    pub data: Data,
     /// Peers and tickets.
     pub mesh: Mesh,
     /// Names.
@@ -97,6 +100,12 @@ impl Api {
             | Request::EnvBuild { .. }
             | Request::EnvRemove { .. } => self.calls.ask(request),
             Request::Runs { .. } | Request::Run { .. } => self.calls.ask_runs(request),
+            Request::Data { node, ask, .. } => {
+                let data = self.data.clone();
+                Replies::from_writer(move |out| async move {
+                    data.request(node.as_deref(), ask, body, &out).await
+                })
+            }
             own => {
                 let api = self.clone();
                 Replies::from_task(move |_| async move { api.answer(own).await })
@@ -175,6 +184,7 @@ impl Api {
             load: self.calls.load(),
             services: self.naming.registry().ads().len() as u32,
             offer: self.calls.offer(),
+            gone: false,
         };
         let mut peers = vec![me];
         peers.extend(self.mesh.peers().borrow().iter().map(|p| Peer {
@@ -192,6 +202,7 @@ impl Api {
             load: p.record.as_ref().map_or(0, |r| r.load),
             services: p.record.as_ref().map_or(0, |r| r.services.len() as u32),
             offer: p.record.as_ref().map(|r| r.offer.clone()).unwrap_or_default(),
+            gone: p.record.is_none() && p.path == mesh::Route::None,
         }));
         peers[1..].sort_by(|a, b| a.name.cmp(&b.name));
         peers

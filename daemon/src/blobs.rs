@@ -29,11 +29,11 @@ use std::{
 
 use rhd_protocol::{
     api::LocalRoot,
+    code::CodeRoot,
     error::{ErrorInfo, ErrorKind},
     id::Hash,
     program::Target,
     wire::{Manifest, RootOffer, safe_path},
-    worker::CodeRoot,
 };
 use tokio::{
     io::AsyncRead,

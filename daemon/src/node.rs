@@ -1,18 +1,17 @@
 //! The composition root: the one file that sees every room.
 
+pub mod config;
 pub mod lock;
 pub mod logging;
 mod machine;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rhd_protocol::error::{ErrorInfo, ErrorKind};
-use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -20,6 +19,7 @@ use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
     calls::{Calls, Machine, Rooms, SpoolConfig},
+    data::Data,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     runs::Runs,
@@ -34,32 +34,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
 /// How long the last replies of calls that were ended may take to reach their callers.
 const LAST_REPLIES: Duration = Duration::from_secs(1);
-
-/// The node's own settings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// What the node is called; none: the host's name.
-    pub name: Option<String>,
-    /// Whose folder bare names go to; none: the user who runs the daemon.
-    pub user: Option<String>,
-    /// Seconds that running calls get to end when the node stops.
-    pub grace: u64,
-    /// How much there is of what envs may need, in place of what the system says: `{gpus = 2}`.
-    pub resources: BTreeMap<String, f64>,
-    /// What the node is like, for envs that ask: `{zone = "eu"}`.
-    pub labels: BTreeMap<String, String>,
-    /// Largest argument list or result of a call, in bytes.
-    pub max_payload: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let (resources, labels) = (BTreeMap::new(), BTreeMap::new());
-        let max_payload = rhd_protocol::frame::MAX_PAYLOAD;
-        Self { name: None, user: None, grace: 10, resources, labels, max_payload }
-    }
-}
 
 /// How to run a node.
 #[derive(Debug, Clone)]
@@ -100,6 +74,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let runs = Runs::open(&home, mesh.me(), move || named.name(), settings.runs, closing.clone())
         .map_err(failed("open the runs"))?;
     runs.tend();
+    let data = Data::open(&home, mesh.clone(), naming.clone(), settings.data).await?;
+    data.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),
         workers: workers.clone(),
@@ -132,6 +108,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let web = start_web(&home, settings.web, rooms).await?;
     let api = Arc::new(Api {
         calls,
+        data: data.clone(),
         mesh: mesh.clone(),
         naming,
         workers,
@@ -152,6 +129,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
     runs.close().await;
+    data.close().await;
     telemetry.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rhd_protocol::{call::Call, worker::Load};
+use rhd_protocol::{call::Call, code::Load};
 
 mod build;
 mod calls;

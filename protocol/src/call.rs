@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ErrorInfo, id::CallId};
+use crate::{code::Load, error::ErrorInfo, id::CallId};
 
 /// What the call does to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,12 +75,15 @@ pub struct Call {
     /// Name of the node that the call came from; set by the daemon there.
     #[serde(default)]
     pub caller: String,
+    /// Tells apart the programs of that node; set by the daemon there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub client: u32,
     /// What to load, for [`Verb::Load`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub load: Option<crate::worker::Load>,
+    pub load: Option<Load>,
     /// Leaves a record on the host; none: a receipt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<crate::run::RunOptions>,
+    pub run: Option<RunOptions>,
     /// Whether the call goes on when its caller is lost (not when it cancels), with its replies kept
     /// for whoever attaches.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -91,6 +94,11 @@ pub struct Call {
     /// The trace that it belongs to, as the W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Call {
@@ -109,6 +117,7 @@ impl Call {
             timeout_ms: None,
             logs: false,
             caller: String::new(),
+            client: 0,
             load: None,
             run: None,
             keep: false,
@@ -116,6 +125,18 @@ impl Call {
             trace: None,
         }
     }
+}
+
+/// What a call asks of its host's records.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// What people call it, in the caller's folder; empty: known by its call id alone.
+    #[serde(default)]
+    pub name: String,
+    /// Whether the answer is a [`RunInfo`](crate::run::RunInfo) as soon as the host has journaled the call, rather than
+    /// its replies. Either way the call outlives its caller and is ended only by a cancellation.
+    #[serde(default)]
+    pub detach: bool,
 }
 
 /// A reply to a call or to any request of a client.
@@ -144,6 +165,9 @@ pub enum Reply {
     Progress {
         /// One line.
         text: String,
+        /// How far it is, where content moves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved: Option<crate::data::Moved>,
     },
     /// The result. Final.
     Done {

@@ -1,7 +1,7 @@
 //! Runs: what became of a call, kept by the node that executed it.
 //!
 //! Every call leaves a receipt: its host journals the id before the call starts and again when it
-//! ends. A call that asks for it ([`RunOptions`]) leaves a record besides: inputs, output, result.
+//! ends. A call that asks for it ([`RunOptions`](crate::call::RunOptions)) leaves a record besides: inputs, output, result.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub enum RunStatus {
     Cancelled,
     /// It raised, or its worker died.
     Error,
-    /// Its host went down while it ran: it ran in part, and nobody knows how far.
+    /// Its host went down before it ended: it may have run in part, and nobody knows how far.
     Interrupted,
 }
 
@@ -37,18 +37,6 @@ impl RunStatus {
     pub fn is_final(self) -> bool {
         self != Self::Running
     }
-}
-
-/// What a call asks of its host's records.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RunOptions {
-    /// What people call it, in the caller's folder; empty: known by its call id alone.
-    #[serde(default)]
-    pub name: String,
-    /// Whether the answer is a [`RunInfo`] as soon as the host has journaled the call, rather than
-    /// its replies. Either way the call outlives its caller and is ended only by a cancellation.
-    #[serde(default)]
-    pub detach: bool,
 }
 
 /// A run as its host knows it.

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use data_encoding::HEXLOWER;
 use rhd_protocol::{api::AnyRequest, env::EnvSpec, frame, ticket::Ticket};
-use samples::{Sample, samples};
+use samples::{Sample, samples, values};
 use serde::{Serialize, de::DeserializeOwned};
 
 fn dir() -> PathBuf {
@@ -53,7 +53,7 @@ fn every_file_is_listed_once() {
     assert_eq!(listed.len(), distinct.len(), "a name is used twice");
     let files = fs::read_dir(dir()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     for file in files.filter(|file| file.ends_with(".hex")) {
-        assert!(distinct.contains(&file), "{file} is not listed in tests/samples/mod.rs");
+        assert!(distinct.contains(&file), "{file} is not listed in tests/samples/");
     }
 }
 
@@ -86,7 +86,7 @@ fn decode<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, frame::Frame
 
 #[test]
 fn variants_from_the_future_are_errors_not_panics() {
-    use rhd_protocol::{api, call, error, many, membership, service, ticket, wire, worker};
+    use rhd_protocol::{api, call, code, error, many, membership, service, ticket, wire, worker};
     let tagged = |tag: &str, name: &str| {
         std::collections::BTreeMap::from([(tag.to_owned(), name.to_owned())])
     };
@@ -99,7 +99,7 @@ fn variants_from_the_future_are_errors_not_panics() {
     assert!(!glance.t.is_final() && glance.id.is_none());
     assert!(decode::<wire::Deploy>(&t).is_err());
     assert!(decode::<worker::Control>(&t).is_err());
-    assert!(decode::<worker::Entry>(&t).is_err());
+    assert!(decode::<code::Entry>(&t).is_err());
     assert!(decode::<ticket::JoinReply>(&t).is_err());
     assert!(decode::<call::Verb>(&"fly").is_err());
     assert!(decode::<call::Codec>(&"fly").is_err());
@@ -124,17 +124,17 @@ fn a_newer_clients_version_is_readable_whatever_it_asks() {
 
 #[test]
 fn env_hashes_and_tickets_are_pinned() {
-    let env = samples::env();
+    let env = values::env();
     assert_eq!(
         env.build_hash().to_string(),
         "ljktfmlhbv4ffto5lhq5ilsnthfgdrpkwgabba5fqejhybvyic6a"
     );
     assert_eq!(EnvSpec { name: String::new(), ..env }.key(), "p4ubku6e5n");
     let text = include_str!("vectors/ticket.txt");
-    assert_eq!(samples::ticket().to_string(), text.trim());
-    assert_eq!(text.trim().parse::<Ticket>().unwrap(), samples::ticket());
+    assert_eq!(values::ticket().to_string(), text.trim());
+    assert_eq!(text.trim().parse::<Ticket>().unwrap(), values::ticket());
     assert_eq!(
-        samples::manifest().hash().to_string(),
+        values::manifest().hash().to_string(),
         "65l5ewm4xzpt6awzwwv32zoftfxrsypz2fto75kaf7o7wcgnuioa"
     );
 }

@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rhd_protocol::{
-    call::{Call, Codec, Reply, Verb},
+    call::{Call, Codec, Reply, RunOptions, Verb},
     error::{ErrorInfo, ErrorKind},
     frame,
     id::CallId,
-    run::RunOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -9,9 +9,9 @@ use std::{
 use rhd_protocol::{
     VERSION,
     api::DeployRequest,
+    code::Entry,
     error::{ErrorInfo, ErrorKind},
     id::CallId,
-    worker::Entry,
 };
 
 use crate::{Args, Cluster, Env, Function, worker};

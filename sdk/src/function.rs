@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc, time::Dura
 
 use futures::{Stream, StreamExt, stream};
 use rhd_protocol::{
-    call::Codec,
+    call::{Codec, RunOptions},
     error::ErrorInfo,
-    run::{RunInfo, RunOptions},
+    run::RunInfo,
 };
 use serde::de::DeserializeOwned;
 

@@ -307,6 +307,10 @@ impl Task {
             let glance: Glance = frame::decode(&header)?;
             let last = glance.t.is_final();
             let Some(id) = glance.id else {
+                if !last {
+                    // It says nothing about a call.
+                    continue;
+                }
                 if let Reply::Fail { error, .. } = frame::decode(&header)? {
                     self.said = Some(error);
                 }

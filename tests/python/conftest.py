@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import rhd as rh
+from http_client import Answer, ask
 from rhd import daemon, deploy
 
 BINARY = os.environ.get("RHD_BIN") or shutil.which("rhd") or "rhd"
@@ -236,6 +237,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 def hosted(node: Node) -> dict[str, Any]:
     """Status of a node as its own client sees it."""
     return daemon.Daemon(str(node.home)).request("status")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def url(mesh: tuple[Node, Node]) -> str:
+    """Where the node answers whose client this process is."""
+    return str(hosted(mesh[0])["web"])
+
+
+@pytest.fixture
+def post(url: str) -> Callable[..., Answer]:
+    """Posts JSON to a path."""
+    return lambda path, body=None, **headers: ask(url, "POST", path, body, headers)
+
+
+@pytest.fixture
+def get(url: str) -> Callable[..., Answer]:
+    """Gets a path."""
+    return lambda path, **headers: ask(url, "GET", path, None, headers)
 
 
 # A shell starts what runs in its background with Ctrl-C ignored, and so do all that it starts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import rhd as rh
 from conftest import Node, until
+from rhd import receipts
 from test_lost_daemons import Underway, wait_for
 
 Fresh = Callable[..., Node]
@@ -180,6 +182,52 @@ def test_a_lost_result_of_a_detached_run_says_so(pair: Pair, tmp_path: Path) -> 
     with pytest.raises(rh.PeerLost) as caught:
         run.result()
     assert "part" in str(caught.value)
+
+
+@pytest.mark.parametrize("end", [Node.kill, Node.stop])
+def test_a_result_is_not_waited_for_from_a_host_that_is_gone(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Node], None]
+) -> None:
+    monkeypatch.setattr(receipts, "PATIENCE", 3600.0)
+    # A node that said good-bye is gone for certain; one that was killed is only silent.
+    monkeypatch.setattr(receipts, "AWAY", 3600.0 if end is Node.stop else 3.0)
+    _, far = pair
+    far.settings["RHD_NODE_GRACE"] = "0"
+    far.stop()
+    far.up()
+    run = rh.function(wait_for).to("far").run(str(tmp_path / "lines"), str(tmp_path / "mark"))
+    until((tmp_path / "lines").exists, "it began")
+    end(far)
+    with pytest.raises(rh.PeerLost) as caught:
+        run.result()
+    error = caught.value
+    assert error.node == "far" and error.call_id == run.id and not error.may_repeat
+    # What is not known is not claimed: neither that it ran, nor that it did not.
+    assert f"rh.run({run.id!r})" in error.hint and "nothing ran" not in error.hint
+    far.up()
+    assert until(lambda: status(run.id), "the host tells") == "INTERRUPTED"
+    # A node that ends in order has the last word itself.
+    with pytest.raises(rh.RhdError, match=r"in part|shutting down"):
+        rh.run(run.id).result()
+
+
+def test_a_host_that_is_silent_for_a_moment_is_waited_for(pair: Pair, tmp_path: Path) -> None:
+    near, far = pair
+    run = rh.function(wait_for).to("far").run(str(tmp_path / "lines"), str(tmp_path / "mark"))
+    until((tmp_path / "lines").exists, "it began")
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(run.result()))
+    thread.start()
+    assert far.process is not None
+    far.process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: not near._linked(far), "the link is lost")
+    finally:
+        far.process.send_signal(signal.SIGCONT)
+    until(lambda: near._linked(far), "the link is back")
+    (tmp_path / "mark").touch()
+    thread.join(60)
+    assert got == ["done"]
 
 
 def where_and_wait(item: int, folder: str) -> str:

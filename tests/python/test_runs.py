@@ -101,6 +101,55 @@ def test_a_cancelled_run_is_interrupted(where: str, tmp_path: Path) -> None:
         run.result()
 
 
+def say_what_is_left(path: str) -> None:
+    """Remote code that has much to say once it is to end."""
+    import os
+    import time
+
+    print("began")
+    open(path, "w").close()
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        for n in range(200):
+            print("tidying", n)
+        os.system("echo of a child")
+
+
+async def say_on_the_loop(path: str) -> None:
+    """The same of a coroutine."""
+    import asyncio
+
+    print("began")
+    open(path, "w").close()
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        for n in range(200):
+            print("tidying", n)
+
+
+@pytest.mark.parametrize("fn", [say_what_is_left, say_on_the_loop])
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+def test_what_a_run_says_after_it_was_ended_is_kept(
+    where: str, tmp_path: Path, fn: Any, end: str
+) -> None:
+    path = tmp_path / "began"
+    # It ends by itself only where it is given so little time.
+    remote = rh.function(fn).to(where).options(timeout=3 if end == "deadline" else None)
+    run = remote.run(str(path))
+    until(path.exists, "it began")
+    if end == "cancel":
+        run.cancel()
+    with pytest.raises(rh.Cancelled if end == "cancel" else rh.Timeout):
+        run.result()
+    said = run.stdout().splitlines()
+    assert said[:201] == ["began", *(f"tidying {n}" for n in range(200))], said
+    assert fn is say_on_the_loop or said[201:] == ["of a child"]
+    assert run.status == "CANCELLED"
+
+
 def test_a_cancelled_coroutine_and_generator_tidy_up(where: str, tmp_path: Path) -> None:
     async def wait(path):
         import asyncio

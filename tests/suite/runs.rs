@@ -5,11 +5,11 @@ use std::{fs, path::PathBuf, time::Duration};
 use rhd_protocol::{
     VERSION,
     api::Request,
-    call::{Call, Codec, Reply},
+    call::{Call, Codec, Reply, RunOptions},
     error::ErrorInfo,
     frame,
     id::CallId,
-    run::{RunAsk, RunInfo, RunOptions, RunStatus},
+    run::{RunAsk, RunInfo, RunStatus},
 };
 use rhd_sdk::{Client, ErrorKind, Replies};
 use rhd_tests::{Mesh, Node, until};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod faults;
+mod phases;
 
 /// Each of them writes into `folder` how often it ran.
 const SOURCE: &str = r#"

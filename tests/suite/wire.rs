@@ -13,12 +13,12 @@ use rhd_protocol::{
     VERSION,
     api::Request,
     call::Reply,
+    code::Entry,
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY, MAX_HEADER, PREFIX},
     id::{CallId, Hash, NodeId},
     wire::{self, Deploy, Deployment, FileEntry, Manifest, RootOffer, Want},
-    worker::Entry,
 };
 use rhd_tests::Node;
 use serde_json::json;

@@ -20,6 +20,7 @@ pub(super) const SLOW_REQUEST: Duration = Duration::from_secs(300);
 
 /// Serves requests until the client closes.
 pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), FramedError> {
+    let client = stream.peer_cred().ok().and_then(|cred| cred.pid()).unwrap_or(0).unsigned_abs();
     let mut conn = Conn::new(stream);
     loop {
         // Idle connections are pooled by clients and cost nothing; only a half-written request is
@@ -36,6 +37,10 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
             Ok(Err(error)) => return Err(error),
         };
         let request = match read_request(&frame) {
+            Ok(Request::Call { mut call }) => {
+                call.client = client;
+                Request::Call { call }
+            }
             Ok(request) => request,
             Err(error) => {
                 refuse(&mut conn, error).await?;
@@ -52,7 +57,7 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
             return Ok(());
         }
         if many {
-            return many::serve(api, conn).await;
+            return many::serve(api, conn, client).await;
         }
     }
 }

@@ -50,9 +50,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 type Out = Gathered<Option<TaskTrackerToken>>;
 
 /// Serves calls until the client closes, which cancels those under way.
-pub(super) async fn serve(api: &Arc<Api>, conn: Conn) -> Result<(), FramedError> {
+pub(super) async fn serve(api: &Arc<Api>, conn: Conn, client: u32) -> Result<(), FramedError> {
     let (mut orders, mut out) = conn.into_gathered();
-    let mut calls = UnderWay::new(api.clone());
+    let mut calls = UnderWay::new(api.clone(), client);
     let mut slow = std::pin::pin!(sleep(SLOW_REQUEST));
     let mut partial = false;
     loop {
@@ -110,6 +110,8 @@ type Steps = FuturesUnordered<Abortable<BoxFuture<'static, Step>>>;
 /// The calls of one connection.
 struct UnderWay {
     api: Arc<Api>,
+    /// Process id of the client.
+    client: u32,
     calls: HashMap<CallId, OneCall>,
     steps: Steps,
     /// Calls so far.
@@ -138,8 +140,8 @@ struct Step {
 }
 
 impl UnderWay {
-    fn new(api: Arc<Api>) -> Self {
-        Self { api, calls: HashMap::new(), steps: Steps::new(), begun: 0 }
+    fn new(api: Arc<Api>, client: u32) -> Self {
+        Self { api, client, calls: HashMap::new(), steps: Steps::new(), begun: 0 }
     }
 
     /// Follows an order; an error ends the connection.
@@ -162,13 +164,14 @@ impl UnderWay {
         Ok(())
     }
 
-    fn begin(&mut self, call: Call, body: Body, out: &mut Out) -> Result<(), ErrorInfo> {
+    fn begin(&mut self, mut call: Call, body: Body, out: &mut Out) -> Result<(), ErrorInfo> {
         let id = call.id;
         if let Err(error) = self.admit(&call) {
             let reply = Reply::Fail { id: Some(id), error: error.call(id) };
             out.push(Frame::new(&reply, Bytes::new()).map_err(|e| not_understood(&e))?, None);
             return Ok(());
         }
+        call.client = self.client;
         self.begun += 1;
         let number = self.begun;
         let replies = Box::new(self.api.calls.call(call, body));

@@ -263,7 +263,21 @@ async fn question<T: DeserializeOwned>(
 
 /// Passes a question on, and the replies back as they come.
 async fn forward(inner: &Inner, peer: NodeId, request: Request) -> Result<Replies, ErrorInfo> {
-    let stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await?;
+    let stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await.map_err(|error| {
+        let node = inner.name_of(peer);
+        match &request {
+            Request::Run { run, .. } => ErrorInfo::new(
+                ErrorKind::PeerLost,
+                format!("node {node} can't be reached, and only it can tell about run {run}"),
+            )
+            .hint(format!(
+                "ask again when `rhd peers` shows {node}; do not repeat what may have run"
+            ))
+            .on(&node)
+            .call(run),
+            _ => error.hint("see `rhd peers`"),
+        }
+    })?;
     Ok(Replies::remote(remote::question(inner, stream, &request).await?))
 }
 

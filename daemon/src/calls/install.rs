@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rhd_protocol::{
     api::Deployed,
     call::{Call, Reply, Verb},
+    code::{Entry, Load},
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
@@ -16,7 +17,7 @@ use rhd_protocol::{
     name::Name,
     service::{Service, ServiceKind},
     wire::{Deploy, Deployment, Manifest, Want},
-    worker::{Entry, Load, Loaded},
+    worker::Loaded,
 };
 
 use super::{

@@ -1,4 +1,5 @@
-//! What peers may put into this node's memory before their calls are written to a worker.
+//! What peers may put into this node's memory before their calls are written to a worker, and into
+//! the files of its [spool](super::spool).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,13 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::spool::{Pool, SpoolConfig, units};
-use crate::framed::{Body, Head, Payload, Room, read_payload_len};
+use super::spool::{self, Spool, SpoolConfig};
+use crate::framed::{Body, CHUNK, Head, Payload, Room, read_payload_len};
 
 /// Bodies up to this size are not counted: a peer's limit on open streams bounds them.
 const SMALL: usize = 64 * 1024;
 /// Bytes of one permit.
-pub(super) const UNIT: usize = 64 * 1024;
+const UNIT: usize = 64 * 1024;
 /// Bytes that are counted, and then read, at once.
 const STEP: usize = 1024 * 1024;
 /// How long a peer may say nothing in the middle of a body, and how long a body waits for room.
@@ -31,8 +32,7 @@ pub(super) struct Intake {
     room: Arc<Semaphore>,
     size: usize,
     patience: Duration,
-    pub(super) spool: SpoolConfig,
-    pub(super) pool: Pool,
+    spool: Spool,
 }
 
 /// Counts for as long as anything refers to its bytes.
@@ -64,13 +64,13 @@ impl Intake {
 
     pub(super) fn new(size: usize, patience: Duration, spool: SpoolConfig) -> Self {
         let units = (size / UNIT).min(Semaphore::MAX_PERMITS);
-        let pool = Pool::new(spool.dir.clone());
-        Self { room: Arc::new(Semaphore::new(units)), size, patience, spool, pool }
+        let spool = Spool::new(spool);
+        Self { room: Arc::new(Semaphore::new(units)), size, patience, spool }
     }
 
-    /// Bytes that there is room for.
-    pub(super) fn size(&self) -> u64 {
-        self.size as u64
+    /// Refuses what is longer than this node takes.
+    pub(super) fn check_len(&self, len: u64) -> Result<(), ErrorInfo> {
+        self.spool.check_len(len)
     }
 
     /// Reads the body of a frame, wherever it is; `owner` as for [`Intake::payload`].
@@ -101,8 +101,39 @@ impl Intake {
         self.payload(owner, len, from).await
     }
 
+    /// Reads a payload of `len` bytes, for the process or processes that `owner` names: a file is
+    /// never used again for others.
+    pub(super) async fn payload(
+        &self,
+        owner: &str,
+        len: u64,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Payload, ErrorInfo> {
+        self.check_len(len)?;
+        let failed = |e: io::Error| spool::failed(len, &e);
+        let filling = self.spool.file(owner, len, self.size as u64).map_err(failed)?;
+        let mut room = None;
+        let mut at = 0;
+        let mut chunk = Vec::new();
+        while at < len {
+            let step = CHUNK.min(usize::try_from(len - at).unwrap_or(CHUNK));
+            if !filling.disk {
+                self.hold(&mut room, step).await?;
+            }
+            chunk.clear();
+            chunk.reserve(step);
+            while chunk.len() < step {
+                let missing = (step - chunk.len()) as u64;
+                self.some(&mut (&mut *from).take(missing), &mut chunk).await?;
+            }
+            chunk = filling.write(chunk, at).await.map_err(failed)?;
+            at += step as u64;
+        }
+        Ok(Payload::new(filling.file, len, room))
+    }
+
     /// Takes room for more bytes, or waits for it.
-    pub(super) async fn hold(&self, held: &mut Option<Room>, more: usize) -> Result<(), ErrorInfo> {
+    async fn hold(&self, held: &mut Option<Room>, more: usize) -> Result<(), ErrorInfo> {
         let more = self.room.clone().acquire_many_owned(units(more));
         let Ok(Ok(more)) = timeout(self.patience, more).await else { return Err(self.full()) };
         match held {
@@ -113,7 +144,7 @@ impl Intake {
     }
 
     /// Reads at least one byte.
-    pub(super) async fn some(
+    async fn some(
         &self,
         from: &mut (impl AsyncRead + Unpin),
         bytes: &mut impl bytes::BufMut,
@@ -185,6 +216,13 @@ fn cut(why: &dyn std::fmt::Display) -> ErrorInfo {
         .hint("nothing ran; call again")
 }
 
+/// Permits for `bytes`.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use rhd_protocol::{
+    code::Entry,
     env::{Binary, EnvSpec},
     error::{ErrorInfo, ErrorKind},
     id::Hash,
     wire::Deployment,
-    worker::Entry,
 };
 
 use super::Inner;

@@ -179,7 +179,7 @@ impl RemoteCall {
             ErrorKind::PeerLost,
             format!("node {node} was lost in the middle of a call of {service} ({reason})"),
         )
-        .hint("the call may have run and was not repeated; f.options(retries=1) repeats calls that are safe to run twice")
+        .hint(format!("it may have run and was not repeated: rh.run({:?}) tells what became of it; f.options(retries=1) repeats calls that are safe to run twice", id.to_string()))
         .on(node)
         .call(id)
     }

@@ -16,14 +16,10 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::PAYLOAD_AT,
 };
-use tokio::io::{AsyncRead, AsyncReadExt};
-
-use super::intake::{Intake, UNIT};
-use crate::framed::{CHUNK, Payload, Room};
 
 mod pool;
 
-pub(super) use pool::Pool;
+use pool::Pool;
 
 /// Payloads above this size go to disk, in bytes.
 const MEMORY: u64 = 1 << 30;
@@ -39,47 +35,22 @@ pub struct SpoolConfig {
     pub max_payload: u64,
 }
 
-/// A file that is being filled.
-struct Filling {
-    file: Arc<File>,
-    /// Whether it is on disk, where writing may take its time.
-    disk: bool,
-    room: Option<Room>,
+/// Where this node's payloads go.
+#[derive(Debug, Clone)]
+pub(super) struct Spool {
+    config: SpoolConfig,
+    pool: Pool,
 }
 
-impl Intake {
-    /// Reads a payload of `len` bytes, for the process or processes that `owner` names: a file is
-    /// never used again for others.
-    pub(super) async fn payload(
-        &self,
-        owner: &str,
-        len: u64,
-        from: &mut (impl AsyncRead + Unpin),
-    ) -> Result<Payload, ErrorInfo> {
-        self.check_len(len)?;
-        let mut filling = self.file_for(owner, len).map_err(|e| failed(len, &e))?;
-        let mut at = 0;
-        let mut chunk = Vec::new();
-        while at < len {
-            let step = CHUNK.min(usize::try_from(len - at).unwrap_or(CHUNK));
-            if !filling.disk {
-                self.hold(&mut filling.room, step).await?;
-            }
-            chunk.clear();
-            chunk.reserve(step);
-            while chunk.len() < step {
-                let missing = (step - chunk.len()) as u64;
-                self.some(&mut (&mut *from).take(missing), &mut chunk).await?;
-            }
-            chunk = filling.write(chunk, at).await.map_err(|e| failed(len, &e))?;
-            at += step as u64;
-        }
-        Ok(Payload::new(filling.file, len, filling.room))
+impl Spool {
+    pub(super) fn new(config: SpoolConfig) -> Self {
+        let pool = Pool::new(config.dir.clone());
+        Self { config, pool }
     }
 
     /// Refuses what is longer than this node takes.
     pub(super) fn check_len(&self, len: u64) -> Result<(), ErrorInfo> {
-        let limit = self.spool.max_payload;
+        let limit = self.config.max_payload;
         if len <= limit {
             return Ok(());
         }
@@ -89,25 +60,39 @@ impl Intake {
         ))
     }
 
-    fn file_for(&self, owner: &str, len: u64) -> io::Result<Filling> {
-        if len <= MEMORY.min(self.size() / 2) {
-            return Ok(Filling { file: self.pool.take(owner, len)?, disk: false, room: None });
+    /// A file for a payload, where memory has room for so many bytes at all.
+    pub(super) fn file(&self, owner: &str, len: u64, memory: u64) -> io::Result<Filling> {
+        if len <= MEMORY.min(memory / 2) {
+            return Ok(Filling { file: self.pool.take(owner, len)?, disk: false });
         }
-        std::fs::create_dir_all(&self.spool.dir)?;
-        let free = free_space(&self.spool.dir)?;
+        let dir = &self.config.dir;
+        std::fs::create_dir_all(dir)?;
+        let free = free_space(dir)?;
         if free < len.saturating_add(SPARE) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let file = tempfile::tempfile_in(&self.spool.dir)?;
+        let file = tempfile::tempfile_in(dir)?;
         file.set_len(PAYLOAD_AT + len)?;
         file.write_all_at(&[1], 0)?;
-        Ok(Filling { file: Arc::new(file), disk: true, room: None })
+        Ok(Filling { file: Arc::new(file), disk: true })
     }
+
+    #[cfg(test)]
+    pub(super) fn files(&self) -> usize {
+        self.pool.files()
+    }
+}
+
+/// A file that is being filled.
+pub(super) struct Filling {
+    pub(super) file: Arc<File>,
+    /// Whether it is on disk, where writing may take its time.
+    pub(super) disk: bool,
 }
 
 impl Filling {
     /// Writes a chunk and gives it back.
-    async fn write(&self, chunk: Vec<u8>, at: u64) -> io::Result<Vec<u8>> {
+    pub(super) async fn write(&self, chunk: Vec<u8>, at: u64) -> io::Result<Vec<u8>> {
         if !self.disk {
             self.file.write_all_at(&chunk, PAYLOAD_AT + at)?;
             return Ok(chunk);
@@ -123,7 +108,8 @@ fn free_space(dir: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn failed(len: u64, error: &io::Error) -> ErrorInfo {
+/// The error for a payload that has no place.
+pub(super) fn failed(len: u64, error: &io::Error) -> ErrorInfo {
     let text = format!("a payload of {} can't be stored here: {error}", mib(len));
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -137,11 +123,3 @@ fn failed(len: u64, error: &io::Error) -> ErrorInfo {
 fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
-
-/// Permits for `bytes`.
-pub(super) fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests;

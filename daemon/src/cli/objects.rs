@@ -6,10 +6,10 @@ use rhd_protocol::{
     VERSION,
     api::DeployRequest,
     call::{Codec, Reply},
+    code::Entry,
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
     id::{CallId, encode_base32},
-    worker::Entry,
 };
 use rhd_sdk::{Client, Invocation};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rhd_protocol::{env::EnvSpec, frame, service::Service, worker::Load};
+use rhd_protocol::{code::Load, env::EnvSpec, frame, service::Service};
 use serde::{Deserialize, Serialize};
 
 use crate::workers::LoadUnit;

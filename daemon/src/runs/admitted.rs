@@ -1,6 +1,7 @@
 //! A call that was let in: from its first entry in the journal to its last.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, OnceLock,
@@ -17,9 +18,59 @@ use rhd_protocol::{
     run::{RunInfo, RunStatus},
 };
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::{Inner, live::Grown, lock};
+use super::{
+    error,
+    grown::Grown,
+    journal::{Journal, Refused},
+    lock,
+    recent::Recent,
+};
 use crate::framed::Frame;
+
+/// Where calls are let in, and the calls that run.
+pub(super) struct Admissions {
+    pub(super) me: NodeId,
+    pub(super) name: Box<dyn Fn() -> String + Send + Sync>,
+    pub(super) journal: Journal,
+    pub(super) recent: Recent,
+    pub(super) running: Mutex<HashMap<CallId, Arc<Admitted>>>,
+    /// Set when the node drains.
+    pub(super) closing: CancellationToken,
+}
+
+impl Admissions {
+    /// The name of this node.
+    pub(super) fn node(&self) -> String {
+        (self.name)()
+    }
+
+    /// Journals a call that is about to start; refuses one whose id was here before.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        call: &Call,
+        from: NodeId,
+    ) -> Result<Arc<Admitted>, ErrorInfo> {
+        let started_ms = self.journal.start(call.id).map_err(|refused| match refused {
+            Refused::Known(receipt) => error::known(&self.node(), call.id, Some(receipt)),
+            Refused::Io(error) => error::no_room(&self.node(), &error).call(call.id),
+        })?;
+        let admitted = Arc::new(Admitted::new(self.clone(), call, from, started_ms));
+        lock(&self.running).insert(call.id, admitted.clone());
+        Ok(admitted)
+    }
+
+    /// A call that runs.
+    pub(super) fn running(&self, id: CallId) -> Option<Arc<Admitted>> {
+        lock(&self.running).get(&id).cloned()
+    }
+
+    /// All calls that run.
+    pub(super) fn all(&self) -> Vec<Arc<Admitted>> {
+        lock(&self.running).values().cloned().collect()
+    }
+}
 
 /// A call that was let in. It ends when its outcome is known and nothing of it runs any more,
 /// whichever comes last; only then does the journal say so.
@@ -40,7 +91,7 @@ pub struct Admitted {
     changed: Notify,
     /// Set for a call that is recorded from now on.
     pub(super) grown: OnceLock<watch::Sender<Grown>>,
-    runs: Arc<Inner>,
+    admissions: Arc<Admissions>,
 }
 
 #[derive(Debug)]
@@ -90,7 +141,7 @@ impl Drop for Waiting {
 }
 
 impl Admitted {
-    pub(super) fn new(runs: Arc<Inner>, call: &Call, from: NodeId, started_ms: u64) -> Self {
+    fn new(admissions: Arc<Admissions>, call: &Call, from: NodeId, started_ms: u64) -> Self {
         let about = About {
             name: call.run.as_ref().map(|run| run.name.clone()).unwrap_or_default(),
             caller: call.caller.clone(),
@@ -103,14 +154,14 @@ impl Admitted {
             from,
             started_ms,
             about,
-            remote: from != runs.me,
+            remote: from != admissions.me,
             state: Mutex::default(),
             cancelled: AtomicBool::new(false),
             canceller: AtomicWaker::new(),
             attached: AtomicUsize::new(0),
             changed: Notify::new(),
             grown: OnceLock::new(),
-            runs,
+            admissions,
         }
     }
 
@@ -127,7 +178,7 @@ impl Admitted {
             _ => RunStatus::Error,
         };
         if self.remote && self.grown.get().is_none() {
-            self.runs.recent.keep(self.id, last);
+            self.admissions.recent.keep(self.id, last);
         }
         self.update(|state| {
             if state.outcome.is_none() {
@@ -162,7 +213,7 @@ impl Admitted {
             ErrorKind::Cancelled | ErrorKind::Timeout => RunStatus::Cancelled,
             // Its worker was ended with the daemon.
             ErrorKind::EnvError | ErrorKind::DaemonUnavailable
-                if error.exc_type.is_empty() && self.runs.closing.is_cancelled() =>
+                if error.exc_type.is_empty() && self.admissions.closing.is_cancelled() =>
             {
                 RunStatus::Interrupted
             }
@@ -177,8 +228,8 @@ impl Admitted {
             && state.ended_ms == 0
             && let Some(status) = state.outcome
         {
-            state.ended_ms = self.runs.journal.end(self.id, status);
-            lock(&self.runs.running).remove(&self.id);
+            state.ended_ms = self.admissions.journal.end(self.id, status);
+            lock(&self.admissions.running).remove(&self.id);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -205,6 +256,11 @@ impl Admitted {
         .await;
     }
 
+    /// Whether its replies are kept.
+    pub fn is_recorded(&self) -> bool {
+        self.grown.get().is_some()
+    }
+
     /// The final reply of a cancelled call.
     pub fn cancellation(&self) -> ErrorInfo {
         ErrorInfo::new(ErrorKind::Cancelled, "the call was cancelled").call(self.id)
@@ -221,7 +277,7 @@ impl Admitted {
         self.attached.fetch_add(1, Ordering::Relaxed);
         let last = self.until(|state| state.outcome.map(|_| state.last.clone())).await;
         drop(waiting);
-        last.or_else(|| self.runs.recent.get(self.id))
+        last.or_else(|| self.admissions.recent.get(self.id))
     }
 
     async fn until<T>(&self, probe: impl Fn(&State) -> Option<T>) -> T {
@@ -249,7 +305,7 @@ impl Admitted {
             id: self.id,
             name: self.about.name.clone(),
             status,
-            host: self.runs.node(),
+            host: self.admissions.node(),
             caller: self.about.caller.clone(),
             service: self.about.service.clone(),
             verb: self.about.verb,

@@ -13,9 +13,10 @@ use rhd_protocol::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Runs,
+    error::{self, unreadable},
     folder::read_frames,
-    live::{End, Grown},
+    grown::{End, Grown},
+    records::Records,
 };
 use crate::framed::Frame;
 
@@ -31,7 +32,7 @@ pub(super) enum Want {
 /// Replies of a run that always end with a final one.
 #[derive(Debug)]
 pub struct Attached {
-    runs: Runs,
+    records: Arc<Records>,
     id: CallId,
     want: Want,
     deadline: Option<Instant>,
@@ -45,14 +46,14 @@ pub struct Attached {
 
 impl Attached {
     pub(super) fn new(
-        runs: Runs,
+        records: Arc<Records>,
         id: CallId,
         want: Want,
         file: Option<File>,
         grown: watch::Receiver<Grown>,
     ) -> Self {
         let (file, read) = (file.map(Arc::new), VecDeque::new());
-        Self { runs, id, want, deadline: None, file, at: 0, grown, read, done: false }
+        Self { records, id, want, deadline: None, file, at: 0, grown, read, done: false }
     }
 
     pub(super) fn until(self, deadline: Option<Instant>) -> Self {
@@ -68,7 +69,7 @@ impl Attached {
             Ok(frame) => frame,
             Err(error) => {
                 self.done = true;
-                let error = error.on(&self.runs.inner.node()).call(self.id);
+                let error = error.on(&self.records.node()).call(self.id);
                 Frame::new(&Reply::fail(error), Bytes::new())
             }
         };
@@ -78,7 +79,7 @@ impl Attached {
     async fn advance(&mut self) -> Result<Result<Frame, frame::FrameError>, ErrorInfo> {
         loop {
             while let Some(frame) = self.read.pop_front() {
-                let reply = frame.header::<Reply>().map_err(|e| damaged(&e))?;
+                let reply = frame.header::<Reply>().map_err(|e| unreadable(&e))?;
                 let wanted = match (&reply, self.want) {
                     (reply, Want::Replies { .. }) if reply.is_final() => {
                         self.done = true;
@@ -101,9 +102,10 @@ impl Attached {
                 let at = self.at;
                 let read = move || read_frames(&file, at, grown.len);
                 let read = tokio::task::spawn_blocking(read).await;
-                let (frames, next) = read.map_err(|e| damaged(&e))?.map_err(|e| damaged(&e))?;
+                let (frames, next) =
+                    read.map_err(|e| unreadable(&e))?.map_err(|e| unreadable(&e))?;
                 if next == self.at {
-                    return Err(damaged(&"it ends in the middle of a reply"));
+                    return Err(unreadable(&"it ends in the middle of a reply"));
                 }
                 (self.read, self.at) = (frames.into(), next);
                 continue;
@@ -132,42 +134,24 @@ impl Attached {
                 Ok(()) => Ok(()),
                 Err(_) => Err(self.no_end().await),
             },
-            () = expired => Err(still_running()),
+            () = expired => Err(error::still_running()),
         }
     }
 
     async fn summary(&mut self) -> Result<Result<Frame, frame::FrameError>, ErrorInfo> {
         self.done = true;
-        let info: RunInfo = self.runs.info(self.id, None).await?;
+        let info: RunInfo = self.records.info(self.id, None).await?;
         answer(&info)
     }
 
     /// Why there is no final reply.
     async fn no_end(&self) -> ErrorInfo {
-        let node = self.runs.inner.node();
-        match self.runs.info(self.id, None).await {
-            Ok(info) if info.status != RunStatus::Interrupted => {
-                let text = format!("what the run returned could not be kept on {node}");
-                return ErrorInfo::new(ErrorKind::NotFound, text)
-                    .hint("its disk was full, most likely; the daemon's log there says more");
-            }
-            _ => {}
+        let node = self.records.node();
+        match self.records.info(self.id, None).await {
+            Ok(info) if info.status != RunStatus::Interrupted => error::result_lost(&node),
+            _ => error::interrupted(&node),
         }
-        ErrorInfo::new(
-            ErrorKind::PeerLost,
-            format!("node {node} went down while the run was under way: it ran in part"),
-        )
-        .hint("it was not repeated; `rhd logs` shows how far it came")
     }
-}
-
-pub(super) fn still_running() -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::Timeout, "the run did not end in time; it goes on")
-        .hint("ask again, or end it with `rhd cancel`")
-}
-
-fn damaged(error: &impl std::fmt::Display) -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::Internal, format!("the record of the run can't be read: {error}"))
 }
 
 /// A final reply of ours.

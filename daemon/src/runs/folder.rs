@@ -17,8 +17,10 @@ use std::{
 use bytes::Bytes;
 use rhd_protocol::{
     call::Reply,
+    error::ErrorInfo,
     frame::{self, MAX_BODY, PREFIX, Prefix},
     id::{CallId, Hash, NodeId},
+    machine::receipt::Receipt,
     run::{Kept, RunInfo, RunStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,8 @@ use crate::framed::Frame;
 const MAX_META: u64 = 1024 * 1024;
 /// Bytes of replies that are read at once, unless one frame has more.
 const READ: u64 = 256 * 1024;
+/// Bytes of a traceback in the summary of a run; the replies have it whole.
+const TRACEBACK: usize = 2 * 1024;
 
 /// What the file `meta` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,9 +108,24 @@ impl Folder {
         File::open(self.path.join("replies"))
     }
 
-    /// How the replies end, for a run whose end `meta` does not tell: the daemon was killed between
-    /// the two.
-    pub(super) fn end(&self) -> Option<(RunStatus, Reply, u64)> {
+    /// Has `meta` say how the run ended, by its receipt and its replies: its daemon has yet to write
+    /// that, or was killed before it could.
+    pub(super) fn mend(&self, meta: &mut Meta, told: Option<Receipt>) {
+        let info = &mut meta.info;
+        info.status = told.map_or(RunStatus::Interrupted, |receipt| receipt.status);
+        info.ended_ms = told.map_or(0, |receipt| receipt.ended_ms);
+        let Some((status, reply, len)) = self.end() else { return };
+        if info.status == RunStatus::Interrupted {
+            info.status = status;
+        }
+        match reply {
+            Reply::Fail { error, .. } => info.error = Some(summary(error)),
+            _ => info.result = Some(len),
+        }
+    }
+
+    /// How the replies end, for a run whose end `meta` does not tell.
+    fn end(&self) -> Option<(RunStatus, Reply, u64)> {
         let file = self.replies().ok()?;
         let len = file.metadata().ok()?.len();
         let (mut at, mut last) = (0, None);
@@ -139,6 +158,16 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+/// An error as listings show it.
+pub(super) fn summary(mut error: ErrorInfo) -> ErrorInfo {
+    if error.traceback.len() > TRACEBACK {
+        let from = error.traceback.len() - TRACEBACK;
+        let end = (from..).find(|at| error.traceback.is_char_boundary(*at)).unwrap_or(0);
+        error.traceback = format!("…{}", &error.traceback[end..]);
+    }
+    error
 }
 
 /// Reads whole frames between two offsets, some at a time; returns where the next one starts.

@@ -5,40 +5,21 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 use bytes::Bytes;
 use rhd_protocol::{
     call::Reply,
-    error::{ErrorInfo, ErrorKind},
-    run::RunStatus,
+    run::{Kept, RunInfo},
 };
 use tokio::sync::watch;
 
 use super::{
-    Inner,
     admitted::Admitted,
-    folder::{Folder, Meta},
+    error,
+    folder::{Folder, Meta, summary},
+    grown::{End, Grown},
+    records::Records,
 };
 use crate::framed::Frame;
 
 /// Replies up to this size are written without leaving the task.
 const INLINE: usize = 64 * 1024;
-/// Bytes of a traceback in the summary of a run; the record has it whole.
-const TRACEBACK: usize = 2 * 1024;
-
-/// How far the replies on disk go.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Grown {
-    /// Bytes of whole frames.
-    pub(super) len: u64,
-    /// Set when no more will come.
-    pub(super) end: Option<End>,
-}
-
-/// How the replies end.
-#[derive(Debug, Clone)]
-pub(super) enum End {
-    /// With a final one on disk.
-    Kept,
-    /// With one that could not be written.
-    Lost(Frame),
-}
 
 /// Where a run's replies come from.
 pub trait Source: Send + 'static {
@@ -49,10 +30,10 @@ pub trait Source: Send + 'static {
 /// A run whose replies are being written to its record.
 #[derive(Debug)]
 pub struct Recording {
-    pub(super) runs: Arc<Inner>,
+    records: Arc<Records>,
     pub(super) admitted: Arc<Admitted>,
     pub(super) folder: Folder,
-    pub(super) meta: Meta,
+    meta: Meta,
     pub(super) replies: Arc<File>,
     pub(super) grown: watch::Sender<Grown>,
 }
@@ -66,6 +47,38 @@ struct Written {
 }
 
 impl Recording {
+    /// Makes the record of a call that was let in; `inputs` are its arguments, if they are kept.
+    pub(super) async fn begin(
+        records: &Arc<Records>,
+        admitted: &Arc<Admitted>,
+        inputs: Option<(Kept, Bytes)>,
+    ) -> io::Result<Self> {
+        let (inputs, body) = inputs.unzip();
+        let info = RunInfo { recorded: true, ..admitted.info() };
+        let meta = Meta { info, from: admitted.from, inputs };
+        let folder = records.folder(admitted.id);
+        let make = {
+            let (folder, meta) = (folder.clone(), meta.clone());
+            move || folder.create(&meta, &body.unwrap_or_default())
+        };
+        let replies = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)??;
+        let grown = watch::Sender::new(Grown::default());
+        let _ = admitted.grown.set(grown.clone());
+        let replies = Arc::new(replies);
+        let (records, admitted) = (records.clone(), admitted.clone());
+        Ok(Self { records, admitted, folder, meta, replies, grown })
+    }
+
+    /// The call.
+    pub fn admitted(&self) -> &Arc<Admitted> {
+        &self.admitted
+    }
+
+    /// As it was when it began.
+    pub fn info(&self) -> &RunInfo {
+        &self.meta.info
+    }
+
     /// Takes replies until the final one, then waits for the end of the call.
     pub async fn pump(mut self, mut source: impl Source) {
         let mut written = Written::default();
@@ -75,14 +88,19 @@ impl Recording {
                 Ok(reply) if reply.is_final() => break Some((reply, frame)),
                 Ok(Reply::Progress { .. }) => {}
                 Ok(Reply::Log { .. }) => self.log(&mut written, frame).await,
-                Ok(_) => match self.write(&mut written, &frame, self.runs.config.max_bytes).await {
-                    Ok(()) => {}
-                    Err(error) => {
-                        // A replay with a hole in it would be a lie.
-                        let reply = Reply::fail(self.not_kept(&error));
-                        break Frame::new(&reply, Bytes::new()).ok().map(|frame| (reply, frame));
+                Ok(_) => {
+                    match self.write(&mut written, &frame, self.records.config.max_bytes).await {
+                        Ok(()) => {}
+                        Err(error) => {
+                            // A replay with a hole in it would be a lie.
+                            let (node, id) = (self.records.node(), self.admitted.id);
+                            let reply = Reply::fail(error::no_room_for_items(&node, id, &error));
+                            break Frame::new(&reply, Bytes::new())
+                                .ok()
+                                .map(|frame| (reply, frame));
+                        }
                     }
-                },
+                }
                 Err(_) => break None,
             }
         };
@@ -93,13 +111,12 @@ impl Recording {
 
     async fn finish(&mut self, mut written: Written, last: Option<(Reply, Frame)>) {
         let broken = || {
-            let info = ErrorInfo::new(ErrorKind::Internal, "the run broke off inside the daemon");
-            let reply = Reply::fail(info.call(self.admitted.id));
+            let reply = Reply::fail(error::broken(self.admitted.id));
             Frame::new(&reply, Bytes::new()).ok().map(|frame| (reply, frame))
         };
         let Some((reply, frame)) = last.or_else(broken) else { return };
         self.admitted.replied(&frame);
-        self.runs.unname(self.admitted.id);
+        self.records.unname(self.admitted.id);
         let end = match self.write(&mut written, &frame, u64::MAX).await {
             Ok(()) => End::Kept,
             Err(error) => {
@@ -130,12 +147,12 @@ impl Recording {
             }
             Err(error) => tracing::error!(%error, "writing the end of a run"),
         }
-        self.runs.finished(self.admitted.id);
+        self.records.finished(self.admitted.id);
     }
 
     /// Output is worth less than the call: what finds no room is dropped, and counted.
     async fn log(&self, written: &mut Written, frame: Frame) {
-        let limit = self.runs.config.max_bytes / 4;
+        let limit = self.records.config.max_bytes / 4;
         if written.logs_lost > 0 && written.len + 1024 < limit {
             let text = format!("[rhd: {} pieces of output not kept here]\n", written.logs_lost);
             let note = Reply::Log { id: Some(self.admitted.id), fd: 2 };
@@ -167,17 +184,6 @@ impl Recording {
         self.grown.send_modify(|grown| grown.len = written.len);
         Ok(())
     }
-
-    fn not_kept(&self, error: &io::Error) -> ErrorInfo {
-        let node = self.runs.node();
-        ErrorInfo::new(
-            ErrorKind::QueueFull,
-            format!("the run was ended: node {node} can't keep what it returns ({error})"),
-        )
-        .hint("free some disk space there, or raise runs.max_bytes; results that are needed once need no record")
-        .on(&node)
-        .call(self.admitted.id)
-    }
 }
 
 /// What is there of it after a failure is written over by the next.
@@ -187,29 +193,4 @@ fn put(file: &File, frame: &Frame, mut at: u64) -> io::Result<()> {
         at += part.len() as u64;
     }
     Ok(())
-}
-
-/// An error as listings show it.
-pub(super) fn summary(mut error: ErrorInfo) -> ErrorInfo {
-    if error.traceback.len() > TRACEBACK {
-        let from = error.traceback.len() - TRACEBACK;
-        let end = (from..).find(|at| error.traceback.is_char_boundary(*at)).unwrap_or(0);
-        error.traceback = format!("…{}", &error.traceback[end..]);
-    }
-    error
-}
-
-/// How a run ended whose record does not say so, by its receipt and its replies: its daemon has yet
-/// to write that, or was killed before it could.
-pub(super) fn mend(meta: &mut Meta, folder: &Folder, told: Option<RunStatus>) {
-    let info = &mut meta.info;
-    info.status = told.unwrap_or(RunStatus::Interrupted);
-    let Some((status, reply, len)) = folder.end() else { return };
-    if info.status == RunStatus::Interrupted {
-        info.status = status;
-    }
-    match reply {
-        Reply::Fail { error, .. } => info.error = Some(summary(error)),
-        _ => info.result = Some(len),
-    }
 }

@@ -4,12 +4,7 @@ use std::{collections::HashSet, fs};
 
 use rhd_protocol::{id::CallId, run::RunInfo};
 
-use super::{
-    Inner,
-    folder::{self, Folder},
-    journal::now_ms,
-    lock,
-};
+use super::{folder, journal::now_ms, records::Records};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -21,53 +16,53 @@ pub(super) struct Pruned {
 }
 
 /// Every record on disk, newest first. Reads a file for each.
-pub(super) fn records(inner: &Inner) -> Vec<RunInfo> {
+pub(super) fn records(of: &Records) -> Vec<RunInfo> {
     let mut infos: Vec<RunInfo> =
-        ids(inner).into_iter().filter_map(|id| inner.recorded(id)).map(|meta| meta.info).collect();
+        ids(of).into_iter().filter_map(|id| of.recorded(id)).map(|meta| meta.info).collect();
     infos.sort_unstable_by_key(|info| std::cmp::Reverse((info.started_ms, info.id)));
     infos
 }
 
-pub(super) fn ids(inner: &Inner) -> Vec<CallId> {
-    let entries = fs::read_dir(&inner.records).into_iter().flatten().flatten();
+pub(super) fn ids(records: &Records) -> Vec<CallId> {
+    let entries = fs::read_dir(&records.dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Removes what the settings no longer keep. What runs stays.
-pub(super) fn prune(inner: &Inner) -> Pruned {
+pub(super) fn prune(records: &Records) -> Pruned {
     let mut pruned = Pruned::default();
-    let found = records(inner);
+    let found = self::records(records);
     let whole: HashSet<CallId> = found.iter().map(|info| info.id).collect();
     // Cut short when they were made or removed.
-    for id in ids(inner) {
-        if !whole.contains(&id) && !lock(&inner.running).contains_key(&id) {
-            remove(inner, id, &mut pruned);
+    for id in ids(records) {
+        if !whole.contains(&id) && records.admissions.running(id).is_none() {
+            remove(records, id, &mut pruned);
         }
     }
-    let oldest_ms = now_ms().saturating_sub(inner.config.keep_days.saturating_mul(DAY_MS));
+    let oldest_ms = now_ms().saturating_sub(records.config.keep_days.saturating_mul(DAY_MS));
     let (mut kept, mut bytes) = (0, 0);
     for info in found {
-        let running = lock(&inner.running).contains_key(&info.id);
-        let size = Folder::of(&inner.records, info.id).size();
-        let fits = kept < inner.config.keep
-            && bytes + size <= inner.config.max_bytes
+        let running = records.admissions.running(info.id).is_some();
+        let size = records.folder(info.id).size();
+        let fits = kept < records.config.keep
+            && bytes + size <= records.config.max_bytes
             && info.started_ms.max(info.ended_ms) >= oldest_ms;
         if running || fits {
             kept += usize::from(!running);
             bytes += size;
         } else {
-            remove(inner, info.id, &mut pruned);
+            remove(records, info.id, &mut pruned);
             // The newest of a name goes last: with it, all are gone.
-            if folder::pointed(&inner.names, &info.name) == Some(info.id) {
-                folder::unpoint(&inner.names, &info.name);
+            if folder::pointed(&records.names, &info.name) == Some(info.id) {
+                folder::unpoint(&records.names, &info.name);
             }
         }
     }
     pruned
 }
 
-fn remove(inner: &Inner, id: CallId, pruned: &mut Pruned) {
-    let folder = Folder::of(&inner.records, id);
+fn remove(records: &Records, id: CallId, pruned: &mut Pruned) {
+    let folder = records.folder(id);
     let size = folder.size();
     match folder.remove() {
         Ok(()) => {

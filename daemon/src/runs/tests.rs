@@ -3,7 +3,11 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rhd_protocol::{call::Codec, run::RunOptions};
+use rhd_protocol::{
+    call::{Codec, Reply, RunOptions},
+    id::CallId,
+    run::{RunAsk, RunInfo, RunStatus},
+};
 
 use super::*;
 
@@ -169,17 +173,16 @@ async fn old_records_go_by_number_age_and_size_and_what_runs_stays() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let left =
-        |inner: &Inner| prune::records(inner).into_iter().map(|i| i.name).collect::<Vec<_>>();
-    prune::prune(&room.runs.inner);
-    assert_eq!(left(&room.runs.inner), ["r4", "r3", "runs"]);
+        |records: &Records| prune::records(records).into_iter().map(|i| i.name).collect::<Vec<_>>();
+    prune::prune(&room.runs.records);
+    assert_eq!(left(&room.runs.records), ["r4", "r3", "runs"]);
     assert_eq!(room.runs.id_of("r1").unwrap(), None);
-    let mut meta =
-        Folder::of(&room.runs.inner.records, CallId::from_bytes([4; 16])).read().unwrap();
+    let mut meta = room.runs.records.folder(CallId::from_bytes([4; 16])).read().unwrap();
     (meta.info.started_ms, meta.info.ended_ms) = (1, 2);
-    Folder::of(&room.runs.inner.records, meta.info.id).write(&meta, false).unwrap();
-    prune::prune(&room.runs.inner);
+    room.runs.records.folder(meta.info.id).write(&meta, false).unwrap();
+    prune::prune(&room.runs.records);
     assert_eq!(
-        left(&room.runs.inner),
+        left(&room.runs.records),
         ["runs", "r3"].map(str::to_owned).into_iter().rev().collect::<Vec<_>>()
     );
     drop(running);
@@ -189,7 +192,7 @@ async fn old_records_go_by_number_age_and_size_and_what_runs_stays() {
 async fn a_call_ends_when_its_outcome_is_known_and_nothing_of_it_runs() {
     let room = Room::new(Config::default());
     let call = Call::new(CallId::from_bytes([1; 16]), "/a/f");
-    let admitted = room.runs.admit(&call, room.runs.inner.me).unwrap();
+    let admitted = room.runs.admit(&call, room.runs.records.admissions.me).unwrap();
     let running = admitted.running();
     admitted.dropped();
     let status = async || room.runs.info(call.id, None).await.unwrap().status;
@@ -199,5 +202,5 @@ async fn a_call_ends_when_its_outcome_is_known_and_nothing_of_it_runs() {
     // Too late for another word.
     admitted.replied(&done(1));
     assert_eq!(status().await, RunStatus::Cancelled);
-    assert!(lock(&room.runs.inner.running).is_empty());
+    assert!(lock(&room.runs.records.admissions.running).is_empty());
 }

@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, broadcast, mpsc, watch};
 
 use super::{
     config::Config,
-    lock, program,
+    lock,
     python::{self, Interpreter},
     specs,
 };
@@ -153,7 +153,7 @@ impl Builder {
             return Ok(Arc::new(built));
         }
         if spec.binary.is_some() {
-            return Err(program::gone(spec));
+            return Err(gone(spec));
         }
         let job = self.job(spec);
         let (mut lines, mut outcome) = (job.progress.subscribe(), job.outcome);
@@ -241,4 +241,10 @@ async fn remove(dir: &Path) {
     // The marker first: a removal that is cut short leaves an unfinished build.
     let _ = tokio::fs::remove_file(dir.join("ready.json")).await;
     let _ = tokio::fs::remove_dir_all(dir).await;
+}
+
+/// The error for an env whose program was removed from its place.
+fn gone(spec: &EnvSpec) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::EnvError, format!("the program of env {} is not here", spec.key()))
+        .hint("deploy it again from the machine that has it")
 }

@@ -18,7 +18,7 @@ use rhd_protocol::{
     env::EnvSpec,
     error::ErrorInfo,
     machine::{
-        queue::{Need, Offer, Queue, Ticket},
+        queue::{Caller, Need, Offer, Queue, Ticket},
         supervision::{Decision, Limits, Supervision},
         width::Width,
     },
@@ -270,7 +270,7 @@ impl Env {
     /// Takes a lane (or a place on the event loop), or waits in the queue for one.
     pub(super) async fn acquire(
         self: &Arc<Self>,
-        caller: &str,
+        caller: Caller<'_>,
         need: Need,
         incarnation: Option<u64>,
     ) -> Result<Grant, ErrorInfo> {
@@ -292,7 +292,12 @@ impl Env {
                 return Ok(grant);
             }
             match state.queue.push(caller, need, tx) {
-                Ok(ticket) => ticket,
+                Ok(pushed) => {
+                    if let Some(waiter) = pushed.displaced {
+                        let _ = waiter.send(Err(self.full(state.queue.len())));
+                    }
+                    pushed.ticket
+                }
                 // Nobody is refused a lane that is idle.
                 Err(full) => {
                     let grant = self.free(&mut state, need, |_| true);

@@ -16,7 +16,7 @@ use rhd_protocol::{
     call::Call,
     env::{BASE, EnvSpec},
     error::{ErrorInfo, ErrorKind},
-    machine::queue::Need,
+    machine::queue::{Caller, Need},
     program::Target,
 };
 use tokio::{
@@ -314,6 +314,11 @@ impl Workers {
     }
 }
 
+/// Whose turn a call takes.
+pub(super) fn caller_of(call: &Call) -> Caller<'_> {
+    Caller { node: &call.caller, client: call.client }
+}
+
 /// Runs a call in `env`.
 pub(super) async fn call(env: &Arc<Env>, inv: Invocation) -> Result<CallStream, ErrorInfo> {
     let counted = Counted::new(&env.shared.load);
@@ -327,7 +332,7 @@ pub(super) async fn call(env: &Arc<Env>, inv: Invocation) -> Result<CallStream, 
     };
     let grant = tokio::select! {
         biased;
-        grant = env.acquire(&inv.call.caller, need, inv.incarnation) => grant?,
+        grant = env.acquire(caller_of(&inv.call), need, inv.incarnation) => grant?,
         () = until(deadline) => return Err(expired(id)),
     };
     CallStream::open(Opening { env: env.clone(), grant, deadline, counted }, inv).await

@@ -82,9 +82,3 @@ fn put(file: &Path, place: &PathBuf) -> io::Result<()> {
     copy.as_file().set_permissions(fs::Permissions::from_mode(0o555))?;
     copy.persist(place).map(drop).map_err(|e| e.error)
 }
-
-/// The error for an env whose program was removed from its place.
-pub(super) fn gone(spec: &EnvSpec) -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::EnvError, format!("the program of env {} is not here", spec.key()))
-        .hint("deploy it again from the machine that has it")
-}

@@ -17,8 +17,10 @@ use tokio::{
 };
 
 use super::{
-    Held, Invocation, cancel,
+    Held, Invocation,
+    cancel::{self, Ending},
     env::Env,
+    handle::caller_of,
     lease::{Grant, Lease},
     load::{self, LAST_REPLIES, Loaded, Loading, talk},
     mailbox::Mailbox,
@@ -34,6 +36,8 @@ pub struct CallStream {
     active: Option<Active>,
     /// What is left to return once the call is over.
     rest: VecDeque<Frame>,
+    /// Set while a call that is recorded is being ended.
+    ending: Option<Box<Ending>>,
 }
 
 /// A call under way.
@@ -47,6 +51,8 @@ pub(super) struct Active {
     /// The instance that it constructs.
     pub(super) made: Option<String>,
     logs: bool,
+    /// Whether what it writes while it is being ended is wanted too.
+    recorded: bool,
     deadline: Option<Instant>,
     /// Items that were taken and not yet credited.
     owed: u32,
@@ -134,6 +140,7 @@ impl CallStream {
         let Opening { env, grant, deadline, counted } = opening;
         let process = grant.process().clone();
         let (id, logs) = (inv.call.id, inv.call.logs);
+        let recorded = inv.call.run.is_some() || inv.call.keep;
         let mailbox = Arc::new(Mailbox::default());
         if !process.calls.insert(id, &inv.call.service, logs, mailbox.clone()) {
             return Err(in_use(id));
@@ -149,6 +156,7 @@ impl CallStream {
             mailbox,
             made,
             logs,
+            recorded,
             deadline,
             owed: 0,
             _registered: registered,
@@ -157,12 +165,26 @@ impl CallStream {
             process: process.clone(),
         };
         active.write_at_once();
-        Ok(Self { incarnation: process.incarnation, active: Some(active), rest: VecDeque::new() })
+        let incarnation = process.incarnation;
+        Ok(Self { incarnation, active: Some(active), rest: VecDeque::new(), ending: None })
     }
 
     /// Whether the reply before this was the final one.
     pub fn is_over(&self) -> bool {
-        self.active.is_none() && self.rest.is_empty()
+        self.active.is_none() && self.rest.is_empty() && self.ending.is_none()
+    }
+
+    /// Whether it is being ended, and its final reply known.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Cancels the call: what it still writes comes, within a time, then `last`.
+    pub fn end(&mut self, last: Frame) {
+        match self.active.take() {
+            Some(active) => self.ending = Some(Box::new(Ending::of(active, last))),
+            None => self.rest.push_back(last),
+        }
     }
 
     /// The next reply; `None` after the final one. May be abandoned and called again.
@@ -170,6 +192,10 @@ impl CallStream {
         loop {
             if let Some(frame) = self.rest.pop_front() {
                 return Some(frame);
+            }
+            if let Some(ending) = &mut self.ending {
+                let output = ending.output().await;
+                return output.or_else(|| Some(self.ending.take()?.last()));
             }
             let event = self.active.as_mut()?.event().await;
             if let Some(frame) = self.handle(event).await {
@@ -183,10 +209,13 @@ impl CallStream {
         match event {
             Event::Again => None,
             Event::Expired => {
-                let active = self.active.take()?;
-                let error = expired(active.id);
-                cancel::wind_down(active);
-                fail(error)
+                let last = fail(expired(active.id));
+                if active.recorded {
+                    self.end(last?);
+                    return None;
+                }
+                cancel::wind_down(self.active.take()?);
+                last
             }
             Event::Broken(why) => self.broken(why).await,
             Event::Loaded(Loaded { lease, end }) => match end {
@@ -311,7 +340,7 @@ async fn lane_beside(
     let incarnation = Some(place.process().incarnation);
     let grant = tokio::select! {
         biased;
-        grant = env.acquire(&call.caller, Need::Lane, incarnation) => grant?,
+        grant = env.acquire(caller_of(call), Need::Lane, incarnation) => grant?,
         () = until(deadline) => return Err(expired(call.id)),
     };
     match grant {

@@ -4,10 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use rhd_protocol::{
     call::{Codec, Reply, Verb},
+    code::{CodeRoot, Entry, Load},
     env::{BASE, EnvSpec},
     error::ErrorInfo,
     id::{CallId, Hash},
-    worker::{CodeRoot, Entry, Load},
 };
 use serde_json::Value;
 use tempfile::TempDir;

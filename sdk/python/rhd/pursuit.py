@@ -38,7 +38,7 @@ class Stream:
                 try:
                     self._settle(self._pursuit.lost(e))
                 except BaseException as given_up:
-                    self._over = given_up is e
+                    self._over = isinstance(given_up, LOST)
                     self.close()
                     raise
                 continue
@@ -142,7 +142,7 @@ class AsyncStream:
                 try:
                     await self._settle(self._pursuit.lost(e))
                 except BaseException as given_up:
-                    self._over = given_up is e
+                    self._over = isinstance(given_up, LOST)
                     self.close()
                     raise
                 continue

@@ -24,6 +24,9 @@ from .target import Target
 
 PATIENCE = 60.0
 """Seconds for which the receipt of a lost call is asked for, where it has no `timeout=`."""
+AWAY = 15.0
+"""The same, of a host that can't be reached, where nothing would be repeated. One that has gone by
+the word of its presence is not waited for."""
 ANSWER = 15.0
 """Seconds that one answer may take."""
 PAUSES = (0.05, 2.0)
@@ -144,6 +147,9 @@ class Pursuit:
             age = int((time.monotonic() - self._began) * 1000)
             info = yield question(self.call, self._node, "info", age_ms=age)
             if info is None:
+                # With repeats left, the receipt is worth waiting for.
+                if self._repeats <= 0:
+                    yield from self._still_there(error)
                 if time.monotonic() + pause > limit:
                     raise error
                 yield pause
@@ -160,6 +166,8 @@ class Pursuit:
                 return self._attach()
         if isinstance(error, errors.PeerLost):
             error.may_repeat = self._items == 0
+        if self._made is None:
+            raise self._ended_early(info) from error
         # Items that the caller has are not taken back.
         if self._made is None or self._repeats <= 0 or self._items:
             raise error
@@ -167,6 +175,41 @@ class Pursuit:
         yield self._longer()
         self._node = self._made[0].node_id
         return self._call()
+
+    def _still_there(self, error: BaseException) -> Steps:
+        """Raises where the host is away, and not only for a moment."""
+        host = self._node or getattr(error, "node", "")
+        peers = yield {"op": "peers", "v": config.VERSION}
+        away = time.monotonic() - self._since > AWAY
+        for peer in peers or ():
+            if host not in (peer.get("name"), peer.get("id")):
+                continue
+            if peer.get("gone") or (peer.get("path") == "none" and away):
+                name = str(peer.get("name"))
+                raise fault(
+                    "peer_lost",
+                    f"node {name} can't be reached, and only it knows what became of {self.call}",
+                    hint=f"it may go on there, and was not repeated: when `rhd peers` shows {name} "
+                    f"again, rh.run({self.call!r}) tells",
+                    call=self.call,
+                    node=name,
+                ) from error
+
+    def _ended_early(self, info: dict[str, Any]) -> BaseException:
+        """What to raise for a run of somebody that brings no result any more."""
+        host = str(info.get("host") or self._node or "its host")
+        if info.get("status") == "NOT_STARTED":
+            return fault("not_found", f"run {self.call} never started", call=self.call)
+        lost = fault(
+            "peer_lost",
+            f"node {host} went down before run {self.call} ended: it may have run in part",
+            hint=f"it was not repeated; rh.run({self.call!r}).logs() shows how far it came",
+            call=self.call,
+            node=host,
+        )
+        if isinstance(lost, errors.PeerLost):
+            lost.may_repeat = True
+        return lost
 
     def _longer(self) -> float:
         pause, self._pause = self._pause, min(self._pause * 2, PAUSES[1])

@@ -7,9 +7,10 @@ use std::{
 
 use rhd_protocol::{
     call::Verb,
+    code::{Entry, Load},
     error::{ErrorInfo, ErrorKind},
     frame,
-    worker::{Entry, Load, Loaded},
+    worker::Loaded,
 };
 
 use super::{

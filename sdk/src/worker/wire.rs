@@ -7,9 +7,9 @@ use std::{
 
 use rhd_protocol::{
     call::{Codec, Verb},
+    code::Load,
     error::ErrorInfo,
     frame::{self, FrameError, MAX_BODY, MAX_HEADER, PREFIX, Prefix},
-    worker::Load,
 };
 use serde::{Deserialize, Serialize};
 

@@ -42,8 +42,15 @@ pub(super) struct Host {
     recent: Vec<CallId>,
     /// All that ever ran here.
     had: BTreeSet<CallId>,
+}
+
+/// What a host that went down leaves.
+#[derive(Debug)]
+pub(super) struct Down {
+    /// Calls that ran.
+    pub(super) ran: Vec<CallId>,
     /// Calls whose end a power cut took off the disk.
-    lost_ends: BTreeSet<CallId>,
+    pub(super) lost_ends: Vec<CallId>,
 }
 
 impl Host {
@@ -60,7 +67,6 @@ impl Host {
             running: BTreeMap::new(),
             recent: Vec::new(),
             had: BTreeSet::new(),
-            lost_ends: BTreeSet::new(),
         }
     }
 
@@ -78,20 +84,21 @@ impl Host {
         self.flush();
     }
 
-    /// Stops without a word; returns what ran.
-    pub(super) fn stop(&mut self, power: bool, rng: &mut Rng) -> Vec<CallId> {
+    /// Stops without a word.
+    pub(super) fn stop(&mut self, power: bool, rng: &mut Rng) -> Down {
         self.up = false;
         self.recent.clear();
+        let mut lost_ends = Vec::new();
         if power {
             self.boot += 1;
             let kept = rng.within(self.flushed as u64, self.disk[1].len() as u64) as usize;
             for record in self.disk[1].drain(kept..) {
                 if let What::End { id, status: RunStatus::Completed } = record.what {
-                    self.lost_ends.insert(id);
+                    lost_ends.push(id);
                 }
             }
         }
-        std::mem::take(&mut self.running).into_keys().collect()
+        Down { ran: std::mem::take(&mut self.running).into_keys().collect(), lost_ends }
     }
 
     pub(super) fn flush(&mut self) {
@@ -148,10 +155,6 @@ impl Host {
 
     pub(super) fn had(&self, id: CallId) -> bool {
         self.had.contains(&id)
-    }
-
-    pub(super) fn lost_end(&self, id: CallId) -> bool {
-        self.lost_ends.contains(&id)
     }
 
     fn write(&mut self, record: Record) {

@@ -51,20 +51,23 @@ async fn calls_beside_a_stuck_one_are_spared() {
 async fn a_process_that_hangs_in_native_code_is_ended_whatever_runs_beside() {
     let config = Config { cancel_grace_ms: 100, shared_grace_ms: 500, ..Config::default() };
     let room = Room::with(config).await;
-    let source = "import asyncio, ctypes, time\ndef hang():\n    while True:\n        try:\n            print('begun')\n            ctypes.PyDLL(None).sleep(600)\n        except BaseException:\n            pass\ndef f():\n    time.sleep(60)\nasync def g():\n    await asyncio.sleep(60)\ndef fine():\n    return 1\n";
+    let source = "import asyncio, ctypes, time\ndef hang():\n    while True:\n        try:\n            print('begun')\n            ctypes.PyDLL(None).sleep(600)\n        except BaseException:\n            pass\ndef f():\n    print('begun')\n    time.sleep(60)\nasync def g():\n    print('begun')\n    await asyncio.sleep(60)\ndef fine():\n    return 1\n";
     let fine = room.code(source, "fine");
     assert_eq!(room.call(&fine, json!([])).await.value(), 1);
-    let mut hang =
-        room.start(room.invocation(&room.code(source, "hang"), json!([]))).await.unwrap();
-    hang.next().await.unwrap();
-    let pid = room.pid();
     let on_lane = room.invocation(&room.code(source, "f"), json!([]));
     let on_loop =
         Invocation { on_loop: true, ..room.invocation(&room.code(source, "g"), json!([])) };
+    // Before the process hangs: it opens no lanes and takes no coroutines after that.
     let mut beside = Vec::new();
-    for inv in [room.invocation(&fine, json!([])), on_lane, on_loop] {
-        beside.push(room.start(inv).await.unwrap());
+    for inv in [on_lane, on_loop] {
+        let mut stream = room.start(inv).await.unwrap();
+        stream.next().await.unwrap();
+        beside.push(stream);
     }
+    let hang = room.invocation(&room.code(source, "hang"), json!([]));
+    let mut hang = room.start(hang).await.unwrap();
+    hang.next().await.unwrap();
+    let pid = room.pid();
     drop(hang);
     let ends = futures::future::join_all(beside.into_iter().map(rest));
     for outcome in tokio::time::timeout(LONG, ends).await.unwrap() {

@@ -1,3 +1,5 @@
+//! Payloads, as they come from a peer.
+
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -24,10 +26,10 @@ async fn spool(intake: &Intake, owner: &str, data: &[u8]) -> Payload {
 async fn payloads_arrive_whole_in_memory_and_on_disk() {
     for size in [64 << 20, 2 << 20] {
         // With the smaller room they are too large for memory.
-        let (_home, intake) = intake(size, 1 << 30);
+        let (home, intake) = intake(size, 1 << 30);
         let data = bytes(3 * (1 << 20) + 5, 1);
         let payload = spool(&intake, "a", &data).await;
-        let on_disk = intake.pool.files() == 0;
+        let on_disk = intake.spool.files() == 0;
         assert_eq!(on_disk, size < 64 << 20);
         let mut got = Vec::new();
         while let chunk = payload.chunk(got.len() as u64, CHUNK).unwrap()
@@ -36,7 +38,7 @@ async fn payloads_arrive_whole_in_memory_and_on_disk() {
             got.extend_from_slice(&chunk);
         }
         assert_eq!(got, data);
-        let left = std::fs::read_dir(&intake.spool.dir).map_or(0, Iterator::count);
+        let left = std::fs::read_dir(home.path().join("tmp")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "files on disk have no name");
     }
 }
@@ -46,21 +48,21 @@ async fn a_file_is_used_again_when_it_is_free_and_by_its_owner_alone() {
     let (_home, intake) = intake(64 << 20, 1 << 30);
     let first = spool(&intake, "a", &bytes(1 << 20, 1)).await;
     let second = spool(&intake, "a", &bytes(1 << 20, 2)).await;
-    assert_eq!(intake.pool.files(), 2, "both are in use");
+    assert_eq!(intake.spool.files(), 2, "both are in use");
     assert_eq!(first.chunk(0, 64).unwrap(), bytes(64, 1));
     drop((first, second));
     let again = spool(&intake, "a", &bytes(900 << 10, 3)).await;
-    assert_eq!(intake.pool.files(), 2);
+    assert_eq!(intake.spool.files(), 2);
     assert_eq!(again.chunk(0, 64).unwrap(), bytes(64, 3));
     spool(&intake, "b", &bytes(1 << 20, 4)).await;
-    assert_eq!(intake.pool.files(), 3, "another owner");
+    assert_eq!(intake.spool.files(), 3, "another owner");
     spool(&intake, "a", &bytes(5 << 20, 4)).await;
-    assert_eq!(intake.pool.files(), 4, "no room in the others");
+    assert_eq!(intake.spool.files(), 4, "no room in the others");
     for seed in 0..100 {
         let owner = format!("owner {seed}");
         spool(&intake, &owner, &bytes(70 << 10, seed)).await;
     }
-    assert!(intake.pool.files() <= 32);
+    assert!(intake.spool.files() <= 32);
 }
 
 #[tokio::test]

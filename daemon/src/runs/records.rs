@@ -1,0 +1,193 @@
+//! What this node knows of runs: by their tasks while they run, by their records, by the journal.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use rhd_protocol::{
+    error::ErrorInfo,
+    id::CallId,
+    machine::receipt::{Known, Receipt},
+    run::{RunInfo, RunStatus},
+};
+use tokio::sync::watch;
+
+use super::{
+    Config,
+    admitted::Admissions,
+    error,
+    folder::{Folder, Meta},
+    lock,
+};
+
+/// The records of this node, and what stands behind those that are being written.
+pub(super) struct Records {
+    pub(super) admissions: Arc<Admissions>,
+    pub(super) config: Config,
+    pub(super) dir: PathBuf,
+    pub(super) names: PathBuf,
+    /// Runs whose records have not ended, and their names.
+    pub(super) recording: Mutex<HashMap<CallId, String>>,
+    /// Runs that ended since old ones were looked for.
+    pub(super) ended: watch::Sender<usize>,
+}
+
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Records({})", self.admissions.me.short())
+    }
+}
+
+impl Records {
+    /// The name of this node.
+    pub(super) fn node(&self) -> String {
+        self.admissions.node()
+    }
+
+    /// Where the record of a call is.
+    pub(super) fn folder(&self, id: CallId) -> Folder {
+        Folder::of(&self.dir, id)
+    }
+
+    /// Does what waits for the disk; what fails is logged.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let records = self.clone();
+        match tokio::task::spawn_blocking(move || work(&records)).await {
+            Ok(Ok(done)) => Some(done),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "records of runs");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "records of runs");
+                None
+            }
+        }
+    }
+
+    /// Takes a name for a run that is about to be recorded, while no other has it.
+    pub(super) fn claim(&self, name: &str, id: CallId) -> Result<(), ErrorInfo> {
+        let mut recording = lock(&self.recording);
+        let same = |of: &&CallId| !name.is_empty() && recording[*of] == name;
+        if let Some(other) = recording.keys().find(same) {
+            return Err(error::name_taken(&self.node(), name, id, *other));
+        }
+        if recording.contains_key(&id) {
+            return Err(error::known(&self.node(), id, None));
+        }
+        recording.insert(id, name.to_owned());
+        Ok(())
+    }
+
+    /// Lets go of a run that is not recorded any more.
+    pub(super) fn unclaim(&self, id: CallId) {
+        lock(&self.recording).remove(&id);
+    }
+
+    /// Frees the name of a run whose final reply is known: its caller may use it again at once.
+    pub(super) fn unname(&self, id: CallId) {
+        if let Some(name) = lock(&self.recording).get_mut(&id) {
+            name.clear();
+        }
+    }
+
+    /// A recorded run has ended, and its record says so.
+    pub(super) fn finished(&self, id: CallId) {
+        self.unclaim(id);
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+
+    /// Whether a run is under way, or the end of its record.
+    pub(super) fn is_open(&self, id: CallId) -> bool {
+        self.admissions.running(id).is_some() || lock(&self.recording).contains_key(&id)
+    }
+
+    /// How far a call got that was made `age_ms` ago. One that never was here never will be.
+    pub(super) async fn info(
+        self: &Arc<Self>,
+        id: CallId,
+        age_ms: Option<u64>,
+    ) -> Result<RunInfo, ErrorInfo> {
+        let found = self.blocking(move |records| {
+            if let Some(info) = records.told(id) {
+                return Ok(Ok(info));
+            }
+            Ok(Err(records.admissions.journal.ask(id, age_ms)?))
+        });
+        match found.await {
+            Some(Ok(info)) => Ok(info),
+            Some(Err(Known::Yes(receipt))) => Ok(self.receipt(id, receipt)),
+            Some(Err(Known::Never)) => {
+                let status = RunStatus::NotStarted;
+                let never = Receipt { status, started_ms: 0, ended_ms: 0 };
+                Ok(RunInfo { host: String::new(), ..self.receipt(id, never) })
+            }
+            Some(Err(Known::Forgotten { .. })) => Err(error::forgotten(&self.node(), id)),
+            None => {
+                let unwritable = io::Error::other("the journal can't be written");
+                Err(error::no_room(&self.node(), &unwritable))
+            }
+        }
+    }
+
+    /// A run that is known here, or the error for one that is not.
+    pub(super) async fn known(self: &Arc<Self>, id: CallId) -> Result<RunInfo, ErrorInfo> {
+        let info = self.info(id, None).await?;
+        match info.status {
+            RunStatus::NotStarted if info.host.is_empty() => {
+                Err(error::unknown(&self.node(), &id.to_string()))
+            }
+            _ => Ok(info),
+        }
+    }
+
+    /// What a call's own task or record says about it.
+    fn told(&self, id: CallId) -> Option<RunInfo> {
+        let running = self.admissions.running(id).map(|call| call.info());
+        running.or_else(|| Some(self.recorded(id)?.info))
+    }
+
+    /// What the record of a run says; of one that this daemon doesn't run, how it ended.
+    pub(super) fn recorded(&self, id: CallId) -> Option<Meta> {
+        let folder = self.folder(id);
+        let mut meta = folder.read()?;
+        if meta.info.status == RunStatus::Running {
+            if let Some(call) = self.admissions.running(id) {
+                meta.info.status = call.info().status;
+                return Some(meta);
+            }
+            folder.mend(&mut meta, self.admissions.journal.look(id));
+            // Once is enough, unless its own task is about to say it.
+            if !lock(&self.recording).contains_key(&id)
+                && let Err(error) = folder.write(&meta, false)
+            {
+                tracing::debug!(%error, run = %id, "a record stays as it is");
+            }
+        }
+        Some(meta)
+    }
+
+    fn receipt(&self, id: CallId, receipt: Receipt) -> RunInfo {
+        RunInfo {
+            id,
+            name: String::new(),
+            status: receipt.status,
+            host: self.node(),
+            caller: String::new(),
+            service: String::new(),
+            verb: Default::default(),
+            method: None,
+            started_ms: receipt.started_ms,
+            ended_ms: receipt.ended_ms,
+            recorded: false,
+            result: self.admissions.recent.get(id).map(|frame| frame.body.len() as u64),
+            error: None,
+        }
+    }
+}
