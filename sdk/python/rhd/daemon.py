@@ -51,7 +51,7 @@ class Daemon:
                 conn = self._idle.pop()
             except IndexError:
                 break
-            if conn.is_alive():
+            if conn.is_idle():
                 conn.reused = True
                 conn.finished = False
                 conn.told = None
@@ -94,7 +94,7 @@ class Daemon:
                 if (
                     ("call" in header or "ask" in header)
                     and segments.is_large(parts)
-                    and self._takes_beside()
+                    and self.takes_beside()
                 ):
                     conn.post(header, segments.lend(parts))
                 else:
@@ -138,7 +138,7 @@ class Daemon:
             self.give(conn)
         return decode(reply, body)
 
-    def _takes_beside(self) -> bool:
+    def takes_beside(self) -> bool:
         """Whether the daemon takes payloads beside frames."""
         if self._beside is None:
             self._beside = bool(self.request("status").get("beside"))
@@ -262,8 +262,21 @@ def decode(reply: dict[str, Any], body: memoryview) -> Any:
 
 def call_id() -> str:
     """A fresh id: 16 random bytes in lower-case base32."""
+    while True:
+        try:
+            return _ids.pop()
+        except IndexError:
+            _ids.extend(_fresh_id() for _ in range(64))
+
+
+def _fresh_id() -> str:
     random = os.urandom(26)
     return (random[:25].translate(_DIGIT) + random[25:].translate(_LAST)).decode()
+
+
+# Made some at a time, and never used by a forked child too.
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)
 
 
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567"

@@ -138,6 +138,16 @@ def joined(header: dict, parts: Sequence[Buffer]) -> bytes:
     return b"".join((encode(header, sum(map(_size, parts))), *parts))
 
 
+def payload_len(body: Buffer) -> int:
+    """Reads the length of the payload beside a frame, from its body."""
+    return int(_payload.unpack(body)[0])
+
+
+def lend(header: dict, payload: segments.Segment) -> tuple[bytes, bytes, segments.Segment]:
+    """Returns a frame whose payload is beside it: the body goes with the payload's file."""
+    return beside(header), _payload.pack(payload.length), payload
+
+
 def _recv_payload(sock: socket.socket) -> memoryview:
     """Reads the body of a frame whose payload is beside it."""
     body, fds = b"", []

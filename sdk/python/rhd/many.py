@@ -7,13 +7,17 @@ replies come back with the id of their call. Nothing here waits.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from . import config, console, frames
+from . import config, console, frames, segments
 from .connection import failed, lost, show
+from .errors import RhdError
+from .inbox import Inbox
 
 CALLS = 4096
 """Calls that a daemon takes on one connection (`rhd_protocol::many`)."""
@@ -24,11 +28,6 @@ _WINDOW_BYTES = 1024 * 1024
 
 # Bytes of orders that may wait for the system to take them.
 _OUT = 1024 * 1024
-# The buffer that is read into. A frame that is longer has a body of its own.
-_ROOM = frames.MAX_HEADER + SMALL
-# The first allocation for that; it doubles as bytes arrive.
-_STEP = 1024 * 1024
-
 SWITCH = {"op": "many", "v": config.VERSION}
 """Asks for it. A daemon that is too old refuses, and takes requests one by one as ever."""
 
@@ -51,7 +50,7 @@ class Call:
     def __init__(self, many: Many, call: str) -> None:
         self.many = many
         self.call = call
-        self.replies: deque[tuple[dict[str, Any], bytearray]] = deque()
+        self.replies: deque[tuple[dict[str, Any], memoryview]] = deque()
         self.finished = False
         # What was ordered, until it is known to have arrived.
         self.order: bytes | None = None
@@ -70,14 +69,14 @@ class Call:
             kind = reply.get("t")
             if kind == "done":
                 self._end()
-                return reply, memoryview(body)
+                return reply, body
             if kind == "fail":
                 self._end()
-                raise failed(reply, memoryview(body), self.call)
+                raise failed(reply, body, self.call)
             self._owe(len(body))
             if kind == "item":
-                return reply, memoryview(body)
-            self._sink = show(self._sink, reply, memoryview(body))
+                return reply, body
+            self._sink = show(self._sink, reply, body)
         return None
 
     def lost(self) -> BaseException:
@@ -119,20 +118,18 @@ class Many:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
+        _open.add(self)
         self.calls: dict[str, Call] = {}
         # Why it ended, and what the daemon said to that.
         self.ended: BaseException | None = None
         self.said: dict[str, Any] | None = None
         self._out: list[bytes] = []
+        # Payloads by the place of what they go with among those.
+        self._lent: dict[int, segments.Segment] = {}
         self._waiting = 0
         # Bytes of orders so far, and those that were written.
         self._ordered = self._written = 0
-        self._room = bytearray(_ROOM)
-        self._view = memoryview(self._room)
-        self._held = 0
-        # The reply whose body is being read, that body, how much of it is there, and its length.
-        self._large: tuple[dict[str, Any], bytearray] | None = None
-        self._filled = self._length = 0
+        self._inbox = Inbox()
 
     def __del__(self) -> None:
         # Not shut down: in a forked child this is a copy.
@@ -149,6 +146,19 @@ class Many:
     def begin(self, call: Call, header: dict[str, Any], parts: Sequence[frames.Buffer]) -> None:
         """Orders a call."""
         call.order = frames.joined(header, parts)
+        self.resend(call)
+
+    def lend(self, call: Call, header: dict[str, Any], payload: segments.Segment) -> None:
+        """Orders a call whose body goes beside its frame."""
+        self.calls[call.call] = call
+        head, body, payload = frames.lend(header, payload)
+        self._say(head)
+        self._say(body, payload)
+        call.sent_at = self._ordered
+
+    def resend(self, call: Call) -> None:
+        """Orders a call again whose order was not written elsewhere."""
+        assert call.order is not None
         self.calls[call.call] = call
         self._say(call.order)
         call.sent_at = self._ordered
@@ -167,10 +177,12 @@ class Many:
         if self.ended is None:
             self._say(frames.encode(order, 0))
 
-    def _say(self, frame: bytes) -> None:
-        self._ordered += len(frame)
-        self._waiting += len(frame)
-        self._out.append(frame)
+    def _say(self, data: bytes, payload: segments.Segment | None = None) -> None:
+        self._ordered += len(data)
+        self._waiting += len(data)
+        if payload is not None:
+            self._lent[len(self._out)] = payload
+        self._out.append(data)
         if len(self._out) == 1:
             self.ordered()
 
@@ -181,80 +193,47 @@ class Many:
 
     def write(self) -> bool:
         """Writes what the system takes; whether that was all."""
-        if self._out and self.ended is None:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
+        while self._out and self.ended is None:
+            if self._lent and 0 in self._lent:
+                done, data, payload = 1, self._out[0], self._lent[0]
+            else:
+                done, payload = min(self._lent, default=len(self._out)), None
+                data = self._out[0] if done == 1 else b"".join(self._out[:done])
             try:
-                sent = self.sock.send(data)
+                if payload is None:
+                    sent = self.sock.send(data)
+                else:
+                    sent = socket.send_fds(self.sock, [data], [payload.fd])
             except BlockingIOError:
-                sent = 0
+                return False
             except OSError as e:
                 self.end(e)
                 return True
             self._written += sent
             self._waiting -= sent
-            if sent < len(data):
-                self._out.append(data[sent:])
+            rest = [data[sent:]] if sent < len(data) else []
+            self._out[:done] = rest
+            if self._lent:
+                self._lent.pop(0, None)
+                moved = done - len(rest)
+                self._lent = {at - moved: payload for at, payload in self._lent.items()}
+            if rest and payload is None:
                 return False
         return True
 
     def read(self) -> None:
         """Reads what there is, and hands replies to their calls."""
+        inbox = self._inbox
         try:
-            if self._large is None:
-                got = self.sock.recv_into(self._view[self._held :])
-            else:
-                with memoryview(self._large[1]) as body:
-                    got = self.sock.recv_into(body[self._filled :])
+            inbox.fill(self.sock)
+            while (frame := inbox.cut()) is not None:
+                self._pass_on(*frame)
         except BlockingIOError:
             return
-        except OSError as e:
-            self.end(e)
-            return
-        if not got:
-            self.end(EOFError("the connection was closed"))
-            return
-        try:
-            if self._large is None:
-                self._held += got
-                self._cut()
-            else:
-                self._filled += got
-                self._grow(*self._large)
-        except Exception as e:
+        except (OSError, EOFError, RhdError) as e:
             self.end(e)
 
-    def _cut(self) -> None:
-        room, view, at, held = self._room, self._view, 0, self._held
-        while held - at >= frames.PREFIX:
-            head, body, aside = frames.lengths(view[at : at + frames.PREFIX])
-            if aside:
-                raise frames.FrameError("a payload beside a frame that can't have one")
-            start = at + frames.PREFIX
-            middle, end = start + head, start + head + body
-            if end > held:
-                if end - at <= _ROOM or middle > held:
-                    break
-                self._filled, self._length = held - middle, body
-                large = bytearray(min(max(self._filled, _STEP), body))
-                large[: self._filled] = view[middle:held]
-                self._large = frames.decode(view[start:middle]), large
-                at = held
-                break
-            self._pass_on(frames.decode(view[start:middle]), room[middle:end])
-            at = end
-        self._held = held - at
-        if at and self._held:
-            room[: self._held] = room[at:held]
-
-    def _grow(self, reply: dict[str, Any], body: bytearray) -> None:
-        if self._filled == self._length:
-            self._large = None
-            self._pass_on(reply, body)
-        elif self._filled == len(body):
-            body.extend(bytes(min(self._length - self._filled, self._filled)))
-
-    def _pass_on(self, reply: dict[str, Any], body: bytearray) -> None:
+    def _pass_on(self, reply: dict[str, Any], body: memoryview) -> None:
         call = reply.get("id")
         found = self.calls.get(call) if type(call) is str else None
         kind = reply.get("t")
@@ -288,3 +267,18 @@ class Many:
 
     def over(self) -> None:
         """Hears that the socket is about to be closed."""
+
+
+# All that are in use, for a forked child to let go of.
+_open: weakref.WeakSet[Many] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The parent's connections: closing this process's copies leaves the parent's open.
+    for one in _open:
+        one.sock.close()
+        one.ended = one.ended or EOFError("it belongs to the process that forked")
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
