@@ -194,7 +194,7 @@ class RemoteCallable(Mapped):
         return self._target.daemon if plain else None
 
     def _start(self) -> Start:
-        return Start(self._target, self._extra, _nothing)
+        return Start(self._target, self._extra)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
@@ -210,7 +210,3 @@ class RemoteCallable(Mapped):
     def is_async(self) -> bool:
         """Whether calling it gives something to await, or to iterate with `async for`."""
         return self._flavor in ASYNC
-
-
-def _nothing(_: BaseException | None) -> None:
-    """Hears nothing of how a call ended."""

@@ -7,12 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import console, many, segments
 from .connection import GRACE, lost
 from .daemon import Daemon, decode
-from .errors import RhdError
+from .errors import NotFound, RhdError
 from .iterators import RemoteIterator
 from .parallel import AHEAD, BEHIND
 from .target import Target, body
@@ -28,7 +29,9 @@ class Start(NamedTuple):
 
     target: Target
     extra: dict[str, Any]
-    ended: Callable[[BaseException | None], None]
+    revive: Callable[[NotFound], bool] | None = None
+    """Puts the target there again, where its node has forgotten it."""
+    ended: Callable[[BaseException | None], None] | None = None
     """Hears how it ended."""
 
 
@@ -42,13 +45,23 @@ class TooOld(Exception):
 class Item(many.Call):
     """A call of a map."""
 
-    __slots__ = ("_ended", "deadline", "done", "error", "pump", "tail", "target", "value")
+    __slots__ = (
+        "_args",
+        "_revived",
+        "_start",
+        "deadline",
+        "done",
+        "error",
+        "pump",
+        "tail",
+        "value",
+    )
 
-    def __init__(self, pump: Pump, start: Start, call: str, on: many.Many) -> None:
-        super().__init__(on, call)
+    def __init__(self, pump: Pump, start: Start, args: tuple[Any, ...]) -> None:
         self.pump = pump
-        self.target = start.target
-        self._ended: Callable[[BaseException | None], None] | None = start.ended
+        self._start = start
+        self._args = args
+        self._revived = False
         timeout = start.target.options.timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout + GRACE
         self.done = False
@@ -56,6 +69,46 @@ class Item(many.Call):
         self.tail = False
         self.value: Any = None
         self.error: Exception | None = None
+        self.call = ""
+        pump.under_way += 1
+
+    def send(self) -> None:
+        """Orders it."""
+        try:
+            target = self._start.target
+            parts = body(target, self._args, {})
+            on = self.pump.connect()
+            call, header = target.header(parts, "call", self._start.extra)
+            header["call"]["beside"] = segments.available
+            super().__init__(on, call)
+            console.underway.add(self)
+            if segments.is_large(parts):
+                on.lend(self, header, segments.lend(parts))
+            else:
+                on.begin(self, header, parts)
+        except Exception as e:
+            self.over(e)
+
+    def send_again(self) -> None:
+        """Orders it as it is, where its order was not sent before its connection ended."""
+        try:
+            self.many = self.pump.connect()
+            self.many.resend(self)
+        except Exception as e:
+            self.over(e)
+
+    def revive(self, error: NotFound) -> None:
+        """Orders it anew, if its target can be put there again."""
+        self._revived = True
+        try:
+            again = self._start.revive is not None and self._start.revive(error)
+        except Exception as e:
+            self.over(e)
+            return
+        if again:
+            self.send()
+        else:
+            self.over(error)
 
     def arrived(self) -> None:
         """Takes the result, or the first item."""
@@ -67,35 +120,43 @@ class Item(many.Call):
                 if self.many.ended is None:
                     return
                 if self.order is not None and not self.many.was_sent(self):
-                    self.pump.unsent.append(self)
+                    self.pump.todo.append(self.send_again)
                     return
                 raise self.lost()
             reply, data = found
             if reply["t"] == "item":
                 self.tail = True
                 self.pump.tails.add(self)
-                self.value = RemoteIterator(self.pump.give, self, found, keep=self.target)
+                keep = self._start.target
+                self.value = RemoteIterator(self.pump.give, self, found, keep=keep)
             else:
                 self.value = decode(reply, data)
+        except NotFound as e:
+            if self._start.revive is None or self._revived or not self.finished:
+                self.over(e)
+            else:
+                self.pump.todo.append(partial(self.revive, e))
+            return
         except Exception as e:
-            self.error = e
+            self.over(e)
+            return
         self.over()
 
     def expire(self) -> None:
         """Gives it up: not even its deadline's own error has come."""
         self.close()
-        self.error = lost(self.call, TimeoutError())  # type: ignore[assignment]
-        self.over()
+        self.over(lost(self.call, TimeoutError()))  # type: ignore[arg-type]
 
-    def over(self) -> None:
+    def over(self, error: Exception | None = None) -> None:
         """Notes its end, or that the map has what it needs of it."""
         self.done = True
+        self.error = error
+        self._args = ()
         self.pump.under_way -= 1
         if not self.tail:
             console.underway.discard(self)
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(self.error)
+        if self._start.ended is not None:
+            self._start.ended(error)
 
     def next(self) -> tuple[dict[str, Any], memoryview]:
         """The next item, for the iterator that this call turned out to be."""
@@ -110,11 +171,10 @@ class Item(many.Call):
 
 
 class Failed:
-    """A call of a map that could not be made."""
+    """A call of a map that has nowhere to go."""
 
     done = True
     value = None
-    tail = False
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -132,8 +192,8 @@ class Pump:
         self.under_way = 0
         # Calls with a deadline, the earliest first.
         self._due: deque[Item] = deque()
-        # Calls that were not sent before their connection ended.
-        self.unsent: list[Item] = []
+        # What is to be done about calls that ended as they must not.
+        self.todo: list[Callable[[], None]] = []
         # Calls whose items are read by whoever the map gave their iterators to.
         self.tails: set[Item] = set()
         self._over = False
@@ -161,38 +221,17 @@ class Pump:
             self._poll = select.poll()
         return self._many
 
-    def begin(self, start: Start, args: tuple[Any, ...]) -> Item | Failed:
+    def begin(self, start: Callable[[], Start], args: tuple[Any, ...]) -> Item | Failed:
         """Makes a call."""
         try:
-            parts = body(start.target, args, {})
-            on = self.connect()
-            call, header = start.target.header(parts, "call", start.extra)
-            header["call"]["beside"] = segments.available
-            item = Item(self, start, call, on)
-            if segments.is_large(parts):
-                on.lend(item, header, segments.lend(parts))
-            else:
-                on.begin(item, header, parts)
+            item = Item(self, start(), args)
         except Exception as e:
-            start.ended(e)
             return Failed(e)
-        self.under_way += 1
         self._kept_back += 1
         if item.deadline is not None:
             self._due.append(item)
-        console.underway.add(item)
+        item.send()
         return item
-
-    def again(self) -> None:
-        """Sends what was not sent before its connection ended."""
-        unsent, self.unsent = self.unsent, []
-        for item in unsent:
-            try:
-                item.many = self.connect()
-                item.many.resend(item)
-            except Exception as e:
-                item.error = e
-                item.over()
 
     def touch(self) -> None:
         """Writes and reads without waiting, if that was not done just now."""
@@ -219,8 +258,10 @@ class Pump:
 
     def step(self) -> None:
         """Waits until something has come of the calls under way."""
-        if self.unsent:
-            self.again()
+        if self.todo:
+            todo, self.todo = self.todo, []
+            for do in todo:
+                do()
             return
         while self._due and self._due[0].done:
             self._due.popleft()
@@ -302,7 +343,7 @@ def ordered(
                 if args is None:
                     more = False
                 else:
-                    waiting.append(pump.begin(start(), args))
+                    waiting.append(pump.begin(start, args))
             elif not waiting:
                 return
             elif not ready:
