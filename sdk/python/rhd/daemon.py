@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import tempfile
@@ -257,6 +258,9 @@ def unavailable(path: str, error: OSError) -> BaseException:
 
 def decode(reply: dict[str, Any], body: memoryview) -> Any:
     """The value in an item or result."""
+    parts = reply.get("parts")
+    if parts == [len(body)] and reply.get("codec") == "pickle":
+        return pickle.loads(body)
     return codec.loads(frames.split(body, reply.get("parts") or ()), reply.get("codec", "pickle"))
 
 
@@ -266,15 +270,13 @@ def call_id() -> str:
         try:
             return _ids.pop()
         except IndexError:
-            _ids.extend(_fresh_id() for _ in range(64))
+            digits = os.urandom(25 * _AT_ONCE).translate(_DIGIT).decode()
+            lasts = os.urandom(_AT_ONCE).translate(_LAST).decode()
+            _ids.extend(digits[25 * n : 25 * n + 25] + lasts[n] for n in range(_AT_ONCE))
 
 
-def _fresh_id() -> str:
-    random = os.urandom(26)
-    return (random[:25].translate(_DIGIT) + random[25:].translate(_LAST)).decode()
-
-
-# Made some at a time, and never used by a forked child too.
+# Made some at a time; a forked child makes its own.
+_AT_ONCE = 64
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)
 
