@@ -75,8 +75,8 @@
 //! # }
 //! ```
 //!
-//! Each request has a connection to the daemon of its own while it is under way; connections are
-//! kept for the next. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
+//! A request has a connection to the daemon of its own while it is under way; small calls that are
+//! made meanwhile share one. Connections are kept for later requests. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
 
 mod address;
 mod args;
