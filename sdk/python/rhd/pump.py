@@ -20,8 +20,9 @@ from .target import Target, body
 
 # Seconds for which the socket may be left alone while results are there.
 _QUIET = 0.001
-# Orders that are kept back meanwhile.
-_BATCH = 16
+# The part of the calls under way whose orders may be kept back meanwhile: no more than that waits
+# for a reader that turns to something else.
+_BATCH = 8
 
 
 class Start(NamedTuple):
@@ -183,8 +184,9 @@ class Failed:
 class Pump:
     """The calls under way of one map, and their connection."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, concurrency: int) -> None:
         self._daemon = daemon
+        self._batch = max(concurrency // _BATCH, 1)
         self._many: many.Many | None = None
         self._poll = select.poll()
         # A later reader of a call's items may be in another thread.
@@ -236,7 +238,9 @@ class Pump:
     def touch(self) -> None:
         """Writes and reads without waiting, if that was not done just now."""
         now = time.monotonic()
-        if self._many is not None and (self._kept_back >= _BATCH or now - self._touched > _QUIET):
+        if self._many is not None and (
+            self._kept_back >= self._batch or now - self._touched > _QUIET
+        ):
             self._touched, self._kept_back = now, 0
             with self.lock:
                 self._many.write()
@@ -307,7 +311,7 @@ def ordered(
 ) -> Iterator[Any]:
     """Yields the results of calls in the order of their arguments; `instead` does so where the
     daemon is too old for that."""
-    pump = Pump(daemon)
+    pump = Pump(daemon, concurrency)
     try:
         pump.connect()
     except TooOld:
