@@ -99,8 +99,9 @@
 //! # }
 //! ```
 //!
-//! Each request has a connection to the daemon of its own while it is under way; connections are
-//! kept for the next. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
+//! A request has a connection to the daemon of its own while it is under way; small calls that are
+//! made meanwhile share one. Connections are kept for later requests. Dropping a call's future, its
+//! [`Items`] or its [`Replies`] cancels it.
 
 mod address;
 mod args;
@@ -114,9 +115,11 @@ mod deploy;
 mod env;
 mod function;
 mod items;
+mod many;
 mod module;
 mod objects;
 mod ordered;
+mod replies;
 mod requests;
 mod run;
 mod spread;
@@ -127,7 +130,7 @@ use std::path::{Path, PathBuf};
 pub use args::Args;
 pub use blob::Blob;
 pub use calls::{Invocation, body_of, value_of};
-pub use client::{Client, Replies};
+pub use client::Client;
 pub use cluster::Cluster;
 pub use deploy::{Deploy, Native};
 pub use env::Env;
@@ -135,6 +138,7 @@ pub use function::Function;
 pub use items::Items;
 pub use module::Module;
 pub use objects::Objects;
+pub use replies::Replies;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,

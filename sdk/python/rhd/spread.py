@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .callables import Mapped, RemoteCallable
+from .daemon import Daemon
 from .errors import PeerLost
 from .parallel import Batch
+from .pump import Start
 from .remote import GENERATORS
 
 PAUSE = 1.0
@@ -68,7 +70,7 @@ class _Turns:
         return self._place
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        lost = isinstance(error, PeerLost) and error.__cause__ is None
+        lost = isinstance(error, PeerLost) and is_lost(error)
         self._balance.give(self._place, lost)
         if not lost or self._left <= 0 or not error.may_repeat:
             return False
@@ -104,6 +106,20 @@ class Spread(Mapped):
         if first.is_async:
             return self.async_call(*args, **kwargs)
         return self._sync(args, kwargs)
+
+    def _shares(self) -> Daemon | None:
+        # A call that may be repeated elsewhere needs to be followed.
+        daemons = {fn._shares() for fn in self._functions}
+        return daemons.pop() if len(daemons) == 1 and not self._retries else None
+
+    def _start(self) -> Start:
+        place = self._balance.take()
+        start = self._functions[place]._start()
+
+        def ended(error: BaseException | None) -> None:
+            self._balance.give(place, isinstance(error, PeerLost) and is_lost(error))
+
+        return start._replace(ended=ended)
 
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         return self._sync(args, {}, batch)
@@ -146,3 +162,8 @@ class Spread(Mapped):
 
 def _restored(functions: list[RemoteCallable], retries: int) -> Spread:
     return Spread([fn.options(retries=retries) for fn in functions])
+
+
+def is_lost(error: PeerLost) -> bool:
+    """Whether it is about this call, not one that the remote code made and lost."""
+    return error.__cause__ is None
