@@ -20,6 +20,7 @@ pub use socket::{Listener, SocketError, connect_path};
 
 use crate::{
     calls::{Answer, Calls, Replies},
+    data::Data,
     framed::Body,
     mesh::{self, Mesh},
     naming::Naming,
@@ -37,6 +38,8 @@ const FIRST_LINK: Duration = Duration::from_secs(5);
 pub struct Api {
     /// Calls, deployments and questions.
     pub calls: Calls,
+    /// Data that is stored and moved.
+    pub data: Data,
     /// Peers and tickets.
     pub mesh: Mesh,
     /// Names.
@@ -96,6 +99,12 @@ impl Api {
             | Request::EnvBuild { .. }
             | Request::EnvRemove { .. } => self.calls.ask(request),
             Request::Runs { .. } | Request::Run { .. } => self.calls.ask_runs(request),
+            Request::Data { node, ask, .. } => {
+                let data = self.data.clone();
+                Replies::from_writer(move |out| async move {
+                    data.request(node.as_deref(), ask, body, &out).await
+                })
+            }
             own => {
                 let api = self.clone();
                 Replies::from_task(move |_| async move { api.answer(own).await })

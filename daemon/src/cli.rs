@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Results go to stdout, everything else to stderr.
 
+mod blob;
 mod call;
 mod cancel;
 mod completions;
@@ -87,6 +88,8 @@ enum Verb {
     Get(get::Args),
     /// List, build and remove envs
     Env(env::Args),
+    /// Store, move and read content, on any node
+    Blob(blob::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -180,6 +183,7 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Put(args) => put::run(args, cx, ui).await,
         Verb::Get(args) => get::run(args, cx, ui).await,
         Verb::Env(args) => env::run(args, cx, ui).await,
+        Verb::Blob(args) => blob::run(args, cx, ui).await,
         Verb::Completions(args) => completions::run(args, cx, ui).await,
     }
 }

@@ -10,6 +10,7 @@ pub mod api;
 pub mod blobs;
 pub mod calls;
 pub mod cli;
+pub mod data;
 pub mod framed;
 pub mod mesh;
 pub mod naming;

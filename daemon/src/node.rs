@@ -19,6 +19,7 @@ use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
     calls::{Calls, Machine, Rooms, SpoolConfig},
+    data::Data,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     runs::Runs,
@@ -73,6 +74,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let runs = Runs::open(&home, mesh.me(), move || named.name(), settings.runs, closing.clone())
         .map_err(failed("open the runs"))?;
     runs.tend();
+    let data = Data::open(&home, mesh.clone(), naming.clone(), settings.data).await?;
+    data.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),
         workers: workers.clone(),
@@ -105,6 +108,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let web = start_web(&home, settings.web, rooms).await?;
     let api = Arc::new(Api {
         calls,
+        data: data.clone(),
         mesh: mesh.clone(),
         naming,
         workers,
@@ -125,6 +129,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let aborted = node.drain(Duration::from_secs(settings.node.grace), hurry).await;
     let _ = serving.await;
     runs.close().await;
+    data.close().await;
     telemetry.shutdown().await;
     let _ = std::fs::remove_file(&socket);
     tracing::info!(aborted = aborted.len(), "stopped");

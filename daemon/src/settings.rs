@@ -19,6 +19,8 @@ pub struct Settings {
     pub workers: crate::workers::Config,
     /// Content.
     pub blobs: crate::blobs::Config,
+    /// Data that is stored and moved.
+    pub data: crate::data::Config,
     /// What is kept of calls.
     pub runs: crate::runs::Config,
     /// HTTP.
@@ -102,7 +104,7 @@ pub fn load(
     from(table, || path.display().to_string())
 }
 
-const SECTIONS: [&str; 7] = ["node", "mesh", "workers", "blobs", "runs", "web", "log"];
+const SECTIONS: [&str; 8] = ["node", "mesh", "workers", "blobs", "data", "runs", "web", "log"];
 
 fn set(table: &mut Table, section: &str, key: &str, value: &str) {
     // A value is TOML where it reads as TOML (numbers, true, lists), else text.

@@ -165,6 +165,9 @@ pub enum Reply {
     Progress {
         /// One line.
         text: String,
+        /// How far it is, where content moves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        moved: Option<crate::data::Moved>,
     },
     /// The result. Final.
     Done {

@@ -7,6 +7,7 @@ pub mod api;
 pub mod call;
 pub mod code;
 pub mod compute;
+pub mod data;
 pub mod env;
 pub mod error;
 pub mod frame;

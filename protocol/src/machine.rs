@@ -8,4 +8,5 @@ pub mod queue;
 pub mod receipt;
 pub mod routing;
 pub mod supervision;
+pub mod transfer;
 pub mod width;

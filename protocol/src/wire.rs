@@ -22,6 +22,10 @@ pub const DEPLOY: &str = "deploy/1";
 pub const PRESENCE: &str = "presence/1";
 /// Questions of a client to a node other than its own: an `api::Request`, answered by replies.
 pub const ADMIN: &str = "admin/1";
+/// Questions about data, a [`DataAsk`](crate::data::DataAsk) each, answered by replies.
+pub const DATA: &str = "data/1";
+/// One request for chunks of a blob, in the encoding of iroh-blobs, and the chunks.
+pub const BLOB: &str = "blob/1";
 
 /// The first frame of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

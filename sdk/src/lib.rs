@@ -81,6 +81,7 @@
 mod address;
 mod args;
 mod autostart;
+mod blob;
 mod calls;
 mod client;
 mod cluster;
@@ -97,6 +98,7 @@ pub mod worker;
 use std::path::{Path, PathBuf};
 
 pub use args::Args;
+pub use blob::Blob;
 pub use calls::{Invocation, body_of, value_of};
 pub use client::{Client, Replies};
 pub use cluster::Cluster;

@@ -189,7 +189,7 @@ impl Client {
             match reply {
                 Reply::Done { .. } => return frame::decode(&body).map_err(not_understood),
                 Reply::Fail { error, .. } => return Err(error),
-                Reply::Progress { text } => progress(&text),
+                Reply::Progress { text, .. } => progress(&text),
                 Reply::Log { .. } | Reply::Item { .. } => {}
             }
         }

@@ -52,6 +52,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
     ("blobs", &["framed", "mesh"], "naming and blobs do not know each other"),
+    ("data", &["framed", "mesh", "naming"], "data moves by the mesh, under names; it runs nothing"),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
     ("runs", &["framed"], "runs keep what calls hand them"),
@@ -62,7 +63,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "api",
-        &["blobs", "calls", "framed", "mesh", "naming", "telemetry", "workers"],
+        &["blobs", "calls", "data", "framed", "mesh", "naming", "telemetry", "workers"],
         "api sees handles only",
     ),
     (
@@ -73,7 +74,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("telemetry", &[], "telemetry is told what happens; it looks at no room"),
     (
         "settings",
-        &["blobs", "mesh", "node", "runs", "web", "workers"],
+        &["blobs", "data", "mesh", "node", "runs", "web", "workers"],
         "it gathers each room's section",
     ),
     ("cli", &[], "the command line talks through the SDK; only up.rs starts a node"),

@@ -63,7 +63,8 @@ impl Outbox {
 
     /// Says what is being done.
     pub async fn progress(&self, text: impl Into<String>) {
-        self.frame(Frame::new(&Reply::Progress { text: text.into() }, Bytes::new())).await;
+        let reply = Reply::Progress { text: text.into(), moved: None };
+        self.frame(Frame::new(&reply, Bytes::new())).await;
     }
 
     /// Runs `work`, which says what it does through a bounded queue, and passes every line on

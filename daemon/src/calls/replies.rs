@@ -20,6 +20,9 @@ use crate::{
     workers::CallStream,
 };
 
+/// Replies of a task that are under way to its reader.
+const WRITTEN: usize = 8;
+
 /// A stream of replies that always ends with a final one. Dropping it cancels what makes them.
 pub struct Replies {
     source: Source,
@@ -153,6 +156,27 @@ impl Replies {
                 Err(Failed { error, body }) => Frame::new(&Reply::fail(error), body),
             };
             out.last(frame).await;
+        });
+        Self::of(Source::Task { frames, ended: false, _task: AbortOnDrop(task) })
+    }
+
+    /// Runs `work` as a task that writes replies as it goes, held up by a reader that is slow; its
+    /// result becomes the body of the final one.
+    pub fn from_writer<F, Fut>(work: F) -> Self
+    where
+        F: FnOnce(mpsc::Sender<Frame>) -> Fut,
+        Fut: Future<Output = Result<Vec<u8>, ErrorInfo>> + Send + 'static,
+    {
+        let (out, frames) = mpsc::channel(WRITTEN);
+        let work = work(out.clone());
+        let task = tokio::spawn(async move {
+            let last = match work.await {
+                Ok(body) => Frame::new(&Reply::done(body.len()), body),
+                Err(error) => fail_frame(error),
+            };
+            if let Ok(last) = last {
+                drop(out.send(last).await);
+            }
         });
         Self::of(Source::Task { frames, ended: false, _task: AbortOnDrop(task) })
     }

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
     while let Some((reply, body)) = replies.next().await? {
         match reply {
             Reply::Log { .. } => ui.log(&body),
-            Reply::Progress { text } => ui.progress(&text),
+            Reply::Progress { text, .. } => ui.progress(&text),
             Reply::Done { .. } if yields => {}
             Reply::Item { codec, .. } | Reply::Done { codec, .. } => {
                 ui.line(&one_line(codec, &body)?)?;

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         match reply {
             Reply::Log { fd: 1, .. } => ui.bytes(&body)?,
             Reply::Log { .. } => ui.log(&body),
-            Reply::Progress { text } => ui.progress(&text),
+            Reply::Progress { text, .. } => ui.progress(&text),
             Reply::Fail { error, .. } => return Err(error),
             Reply::Done { .. } | Reply::Item { .. } => {}
         }

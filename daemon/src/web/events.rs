@@ -66,7 +66,7 @@ fn event(frame: &Frame) -> (Bytes, bool) {
             let text = String::from_utf8_lossy(&frame.body);
             (json("log", &Log { stream, text: &text }), false)
         }
-        Reply::Progress { text } => (json("progress", &text), false),
+        Reply::Progress { text, .. } => (json("progress", &text), false),
         Reply::Item { codec, .. } => match same(codec, Codec::Json) {
             Ok(()) => (raw("item", &frame.body), false),
             Err(failure) => (failed(&failure.info), true),

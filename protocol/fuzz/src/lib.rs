@@ -4,11 +4,11 @@
 //! `cargo +nightly fuzz run wire` in `protocol/` fuzzes one. None may panic, hang or allocate from a
 //! length that it has not checked.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use rhd_protocol::{
-    api, call, code, env, error, frame, id, machine::receipt, membership, name, presence, run,
-    service, ticket, wire, worker,
+    api, call, code, data, env, error, frame, id, machine::receipt, membership, name, presence,
+    run, service, ticket, wire, worker,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -57,6 +57,7 @@ pub fn client(data: &[u8]) {
     round_trip::<Vec<api::EnvInfo>>(data);
     round_trip::<api::PythonPath>(data);
     round_trip::<Vec<run::RunInfo>>(data);
+    round_trip::<Vec<data::BlobInfo>>(data);
 }
 
 /// The start of a program's file.
@@ -104,6 +105,13 @@ pub fn worker(data: &[u8]) {
 
 /// What nodes send on streams.
 pub fn wire(data: &[u8]) {
+    round_trip::<data::DataAsk>(data);
+    round_trip::<data::Collected>(data);
+    round_trip::<data::Verified>(data);
+    round_trip::<BTreeMap<String, Vec<data::Version>>>(data);
+    if let Some(content) = round_trip::<data::Content>(data) {
+        let _ = content.is_sound();
+    }
     round_trip::<wire::Open>(data);
     round_trip::<wire::Deploy>(data);
     round_trip::<wire::Deployment>(data);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{call::Call, code::Entry, env::EnvSpec, id::CallId, membership::Role, run::RunAsk};
+use crate::{
+    call::Call, code::Entry, data::DataAsk, env::EnvSpec, id::CallId, membership::Role, run::RunAsk,
+};
 
 /// A request; the name of its variant is field `op`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +128,17 @@ pub enum Request {
         /// What about it.
         ask: RunAsk,
     },
+    /// A question about data, or something to do with it; what the body and the answer are,
+    /// [`DataAsk`] says.
+    Data {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// The node that does it; none: this one.
+        #[serde(default)]
+        node: Option<String>,
+        /// What.
+        ask: DataAsk,
+    },
     /// What a Python needs to import the daemon's own SDK. The answer is a [`PythonPath`](super::PythonPath).
     Python {
         /// [`crate::VERSION`] of the writer.
@@ -156,6 +169,7 @@ impl Request {
             | Self::EnvRemove { v, .. }
             | Self::Runs { v, .. }
             | Self::Run { v, .. }
+            | Self::Data { v, .. }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,
         }

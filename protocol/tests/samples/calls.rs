@@ -93,7 +93,7 @@ pub(super) fn calls() -> Vec<Sample> {
         Sample::new("call", "codecs", vec![Codec::Pickle, Codec::Msgpack, Codec::Json]),
         reply("log", Reply::Log { id, fd: 2 }),
         reply("item", Reply::Item { id, codec: Codec::Json, parts: parts.clone() }),
-        reply("progress", Reply::Progress { text: text("building") }),
+        reply("progress", Reply::Progress { text: text("building"), moved: None }),
         reply("done", Reply::Done { id, codec: Codec::Pickle, parts }),
         reply("done_own", Reply::done(9)),
         reply("fail", Reply::Fail { id, error: error() }),

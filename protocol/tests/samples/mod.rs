@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 mod calls;
+mod data;
 mod nodes;
 mod requests;
 pub(crate) mod values;
@@ -66,6 +67,7 @@ pub(crate) fn samples() -> Vec<Sample> {
     [
         requests::requests(),
         calls::run_requests(),
+        data::data(),
         nodes::computing(),
         requests::answers(),
         calls::calls(),

@@ -10,6 +10,7 @@
 Until `.to(cluster)` everything runs here.
 """
 
+from .blob import Blob, blob
 from .cluster import Cluster, cluster, here
 from .config import VERSION
 from .env import Env, env
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VERSION",
+    "Blob",
     "Cancelled",
     "Cluster",
     "Conflict",
@@ -53,6 +55,7 @@ __all__ = [
     "Run",
     "Timeout",
     "VersionMismatch",
+    "blob",
     "cluster",
     "env",
     "exists",

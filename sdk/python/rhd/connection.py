@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import console, errors, frames, segments
@@ -17,7 +17,7 @@ GRACE = 10.0
 class Connection:
     """A blocking connection; it carries one request at a time."""
 
-    __slots__ = ("_sink", "call", "cancelled", "finished", "reused", "sock")
+    __slots__ = ("_sink", "call", "cancelled", "finished", "reused", "sock", "told")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -25,6 +25,8 @@ class Connection:
         self.reused = False
         self.finished = False
         self.cancelled = False
+        # Takes how far a transfer is, in place of the terminal.
+        self.told: Callable[[dict[str, Any]], None] | None = None
         self._sink: console.Sink | None = None
 
     def is_alive(self) -> bool:
@@ -60,7 +62,10 @@ class Connection:
                 self.finished = True
                 self.settle()
                 raise failed(reply, body, self.call)
-            self._sink = show(self._sink, reply, body)
+            if self.told is not None and reply.get("moved"):
+                self.told(reply["moved"])
+            else:
+                self._sink = show(self._sink, reply, body)
 
     def relax(self) -> None:
         """Takes the deadline off again."""

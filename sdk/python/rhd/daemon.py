@@ -52,6 +52,7 @@ class Daemon:
             if conn.is_alive():
                 conn.reused = True
                 conn.finished = False
+                conn.told = None
                 conn.call = call
                 console.underway.add(conn)
                 return conn
@@ -88,7 +89,11 @@ class Daemon:
             try:
                 if "call" in header:
                     header["call"]["beside"] = segments.available
-                if "call" in header and segments.is_large(parts) and self._takes_beside():
+                if (
+                    ("call" in header or "ask" in header)
+                    and segments.is_large(parts)
+                    and self._takes_beside()
+                ):
                     conn.post(header, segments.lend(parts))
                 else:
                     conn.post(header, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import instance
+from .blob import load as load_blob
 from .daemon import daemon
 from .errors import NotFound
 from .function import RemoteFunction
@@ -19,8 +20,14 @@ def describe(name: str, node: str | None = None) -> dict[str, Any]:
 
 
 def load(name: str, node: str | None = None) -> Any:
-    """The function, class or object of this name, wherever it is; or where `node` says."""
-    found = describe(name, node)
+    """The function, class, object or blob of this name, wherever it is; or where `node` says."""
+    try:
+        found = describe(name, node)
+    except NotFound as unknown:
+        try:
+            return load_blob(name, node)
+        except NotFound:
+            raise unknown from None
     service = found["service"]
     interface = service.get("interface") or {}
     if service["kind"] == "instance":
@@ -36,7 +43,7 @@ def load(name: str, node: str | None = None) -> Any:
 def exists(name: str) -> bool:
     """Whether some node that is up hosts something of this name."""
     try:
-        describe(name)
+        load(name)
     except NotFound:
         return False
     return True

@@ -1,0 +1,380 @@
+//! Answers to questions about data, here or by the node that they are about.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, future::join_all};
+use rhd_protocol::{
+    call::{Codec, Reply},
+    data::{BlobInfo, CHUNK, Content, DataAsk, MAX_HASHES, MAX_HOLDERS, Version},
+    error::{ErrorInfo, ErrorKind},
+    frame::to_vec,
+    id::{Hash, NodeId},
+    membership::Role,
+};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{
+    Data,
+    error::DataError,
+    fetch,
+    gc::{self, Pressure},
+    lock,
+    names::Change,
+    progress::{Meter, Out, telling},
+    put, serve, verify,
+};
+use crate::{
+    framed::{Body, Frame},
+    mesh,
+    naming::Route,
+};
+
+/// How long a node may take to say whether it knows a name, its link included.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Data {
+    /// Does what a client asks, here or on `node`. What it says meanwhile goes to `out`, which holds
+    /// it up when full; the answer is the body of the final reply. Dropping this cancels it.
+    pub async fn request(
+        &self,
+        node: Option<&str>,
+        ask: DataAsk,
+        body: Body,
+        out: &Out,
+    ) -> Result<Vec<u8>, ErrorInfo> {
+        let route = node.map_or(Ok(Route::Here), |node| self.naming.node(node))?;
+        let ask = self.canonical(ask)?;
+        match (route, ask) {
+            (Route::Here, DataAsk::Put { name, codec, parts }) => {
+                let (content, _lease) = self.put(codec, parts, body).await?;
+                self.saved(content, name).await
+            }
+            (Route::Here, ask) => self.here(ask, out).await.map_err(|e| e.on(&self.mesh.name())),
+            (Route::Peer(peer), DataAsk::Put { name, codec, parts }) => {
+                // It is taken in here, and the other node gets it as it gets everything.
+                let (content, _lease) = self.put(codec, parts, body).await?;
+                let ask = DataAsk::Fetch { content, name, from: vec![self.mesh.me()] };
+                serve::forward(self, peer, &ask, Body::default(), out).await
+            }
+            (Route::Peer(peer), ask) => {
+                serve::forward(self, peer, &ask, Body::default(), out).await
+            }
+        }
+    }
+
+    /// The same with full names.
+    fn canonical(&self, mut ask: DataAsk) -> Result<DataAsk, ErrorInfo> {
+        match &mut ask {
+            DataAsk::Put { name: Some(name), .. }
+            | DataAsk::Import { name: Some(name), .. }
+            | DataAsk::Fetch { name: Some(name), .. }
+            | DataAsk::Remove { name } => *name = self.naming.canonical(name)?,
+            DataAsk::Find { blob, .. } if blob.parse::<Hash>().is_err() => {
+                *blob = self.naming.canonical(blob)?;
+            }
+            _ => {}
+        }
+        Ok(ask)
+    }
+
+    async fn put(
+        &self,
+        codec: Option<Codec>,
+        parts: Vec<u64>,
+        body: Body,
+    ) -> Result<(Content, gc::Lease), ErrorInfo> {
+        let sound = Content { hash: Hash::of(b""), size: body.len(), codec, parts };
+        check(&sound)?;
+        let (hash, size, lease) = put::body(&self.shelf, body).await?;
+        Ok((Content { hash, size, ..sound }, lease))
+    }
+
+    /// Does what is asked, on this node.
+    async fn here(&self, ask: DataAsk, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
+        match ask {
+            DataAsk::Put { .. } => Err(refused("content is put on the node of its client")),
+            DataAsk::Import { path, name } => {
+                let (hash, size, _lease) = put::file(&self.shelf, &absolute(&path)?).await?;
+                self.saved(Content { hash, size, codec: None, parts: Vec::new() }, name).await
+            }
+            DataAsk::Find { blob, far } => value(&self.find(&blob, far).await?),
+            DataAsk::Have { hashes } => {
+                if hashes.len() > MAX_HASHES {
+                    return Err(refused("too many hashes in one question"));
+                }
+                let mut held = Vec::with_capacity(hashes.len());
+                for hash in hashes {
+                    held.push(self.shelf.store.whole(hash).await?);
+                }
+                value(&held)
+            }
+            DataAsk::Fetch { content, name, from } => {
+                let what = name.clone().unwrap_or_else(|| content.hash.short());
+                let _lease = self.fetched(&content, &from, &what, out).await?;
+                self.saved(content, name).await
+            }
+            DataAsk::Read { content, at, len, from } => {
+                self.read(&content, at, len, &from, out).await?;
+                value(&())
+            }
+            DataAsk::Export { content, path, from } => {
+                let path = absolute(&path)?;
+                let _lease = self.fetched(&content, &from, &content.hash.short(), out).await?;
+                self.export(&content, &path).await?;
+                value(&self.info(None, &content, 0, 0))
+            }
+            DataAsk::List {} => value(&self.list()),
+            DataAsk::Remove { name } => {
+                let change = self.shelf.names.remove(&name).await?;
+                self.changed(&change.ok_or_else(|| self.unknown(&name))?);
+                value(&())
+            }
+            DataAsk::RemoveFile { path } => {
+                let path = absolute(&path)?;
+                tokio::fs::remove_file(&path).await.map_err(DataError::file("remove", &path))?;
+                value(&())
+            }
+            DataAsk::Collect { dry_run } => {
+                value(&gc::collect(&self.shelf, Pressure::default(), dry_run).await?)
+            }
+            DataAsk::Verify {} => value(&verify::all(&self.shelf, out).await?),
+        }
+    }
+
+    async fn fetched(
+        &self,
+        content: &Content,
+        from: &[NodeId],
+        what: &str,
+        out: &Out,
+    ) -> Result<gc::Lease, ErrorInfo> {
+        check(content)?;
+        check_holders(from)?;
+        let meter = Meter::default();
+        let fetch = fetch::whole(self, content, from, &meter);
+        Ok(telling(out, &meter, what, fetch).await?)
+    }
+
+    /// Gives content its name, if it shall have one, and says what is there now.
+    async fn saved(&self, content: Content, name: Option<String>) -> Result<Vec<u8>, ErrorInfo> {
+        let Some(name) = name else { return value(&self.info(None, &content, 0, 0)) };
+        let saved_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let version = Version {
+            content: content.clone(),
+            saved_ms: saved_ms.as_millis() as u64,
+            author: self.mesh.name(),
+            run: None,
+            inputs: Vec::new(),
+        };
+        let change = self.shelf.names.save(&name, version).await?;
+        self.changed(&change);
+        let (version, versions) = self.shelf.names.get(&name).ok_or_else(|| self.unknown(&name))?;
+        value(&self.info(Some(name), &content, version.saved_ms, versions))
+    }
+
+    fn changed(&self, change: &Change) {
+        let mut ledger = lock(&self.shelf.ledger);
+        for hash in &change.added {
+            ledger.name(*hash, std::time::Instant::now());
+        }
+        for hash in &change.dropped {
+            ledger.unname(*hash);
+        }
+    }
+
+    fn info(
+        &self,
+        name: Option<String>,
+        content: &Content,
+        saved_ms: u64,
+        versions: u32,
+    ) -> BlobInfo {
+        BlobInfo {
+            name,
+            content: content.clone(),
+            node: self.mesh.name(),
+            node_id: self.mesh.me().to_string(),
+            held: content.size,
+            saved_ms,
+            versions,
+        }
+    }
+
+    fn list(&self) -> Vec<BlobInfo> {
+        let names = self.shelf.names.all();
+        let mut unnamed: std::collections::HashMap<Hash, u64> =
+            lock(&self.shelf.ledger).all().into_iter().collect();
+        let mut listed = Vec::new();
+        for (name, versions) in names.iter() {
+            let Some(last) = versions.last() else { continue };
+            for version in versions {
+                unnamed.remove(&version.content.hash);
+            }
+            let count = versions.len() as u32;
+            listed.push(self.info(Some(name.clone()), &last.content, last.saved_ms, count));
+        }
+        let plain = |hash, size| Content { hash, size, codec: None, parts: Vec::new() };
+        let mut rest: Vec<_> = unnamed.into_iter().collect();
+        rest.sort_unstable();
+        listed
+            .extend(rest.into_iter().map(|(hash, size)| self.info(None, &plain(hash, size), 0, 0)));
+        listed
+    }
+
+    /// A blob by name or hash: what this node knows, else what the nodes that can be reached know.
+    async fn find(&self, blob: &str, far: bool) -> Result<BlobInfo, ErrorInfo> {
+        let here = match blob.parse::<Hash>() {
+            Ok(hash) => self.shelf.store.whole(hash).await?.map(|size| {
+                self.info(None, &Content { hash, size, codec: None, parts: Vec::new() }, 0, 0)
+            }),
+            Err(_) => self.shelf.names.get(blob).map(|(version, versions)| {
+                self.info(Some(blob.into()), &version.content, version.saved_ms, versions)
+            }),
+        };
+        if !far {
+            return here.ok_or_else(|| self.unknown(blob));
+        }
+        let peers: Vec<NodeId> = {
+            let peers = self.mesh.peers();
+            let peers = peers.borrow();
+            peers.iter().filter(|p| p.path != mesh::Route::None).map(|p| p.node).collect()
+        };
+        let ask = DataAsk::Find { blob: blob.into(), far: false };
+        let asks = peers.iter().map(|peer| async {
+            timeout(ANSWER, serve::question::<BlobInfo>(self, *peer, &ask)).await.ok()?.ok()
+        });
+        let there = match here.as_ref().is_some_and(|info| info.name.is_none()) {
+            true => Vec::new(),
+            false => join_all(asks).await,
+        };
+        let all = here.into_iter().chain(there.into_iter().flatten());
+        // The newest; of equals this node's own, which comes first.
+        let best = all.reduce(|best, one| if one.saved_ms > best.saved_ms { one } else { best });
+        best.ok_or_else(|| self.unknown(blob))
+    }
+
+    async fn read(
+        &self,
+        content: &Content,
+        at: u64,
+        len: u64,
+        from: &[NodeId],
+        out: &Out,
+    ) -> Result<(), ErrorInfo> {
+        check(content)?;
+        check_holders(from)?;
+        let end = at.saturating_add(len).min(content.size);
+        if at >= end {
+            return Ok(());
+        }
+        let _lease = gc::lease(&self.shelf, content.hash).await;
+        let meter = Meter::default();
+        let fetch = fetch::range(self, content, at..end, from, &meter);
+        telling(out, &meter, &content.hash.short(), fetch).await?;
+        if (at, end) != (0, content.size) {
+            self.shelf.store.linger(content.hash);
+        }
+        let mut chunks = Box::pin(self.shelf.store.read(content.hash, at, end - at));
+        let mut gathered = BytesMut::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    verify::found(&self.shelf, content.hash, &error).await;
+                    return Err(error.into());
+                }
+            };
+            gathered.extend_from_slice(&chunk);
+            if gathered.len() >= CHUNK - 16 * 1024 {
+                send(out, gathered.split().freeze()).await?;
+            }
+        }
+        if !gathered.is_empty() {
+            send(out, gathered.freeze()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a blob to a file: beside it first, so that nobody sees a half.
+    async fn export(&self, content: &Content, path: &Path) -> Result<(), DataError> {
+        use tokio::io::AsyncWriteExt as _;
+        let failed = |what| DataError::file(what, path);
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let temp = tempfile::Builder::new()
+            .prefix(".rhd-")
+            .tempfile_in(folder)
+            .map_err(failed("write beside"))?;
+        let (file, temp) = temp.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        let mut chunks = Box::pin(self.shelf.store.read(content.hash, 0, content.size));
+        let mut gathered = Vec::with_capacity(CHUNK);
+        while let Some(chunk) = chunks.next().await {
+            gathered.extend_from_slice(&chunk?);
+            if gathered.len() >= CHUNK {
+                file.write_all(&gathered).await.map_err(failed("write"))?;
+                gathered.clear();
+            }
+        }
+        file.write_all(&gathered).await.map_err(failed("write"))?;
+        file.sync_all().await.map_err(failed("write"))?;
+        temp.persist(path).map_err(|e| DataError::file("write", path)(e.error))
+    }
+
+    fn unknown(&self, blob: &str) -> ErrorInfo {
+        ErrorInfo::new(ErrorKind::NotFound, format!("no node that can be reached has {blob}"))
+            .hint("see `rhd blob ls` for what is here, `rhd peers` for who can be reached")
+            .on(&self.mesh.name())
+    }
+}
+
+/// Answers a peer: what changes something, or reads and writes files, only for those who may.
+pub(super) async fn peer(
+    data: &Data,
+    peer: NodeId,
+    ask: DataAsk,
+    out: &Out,
+) -> Result<Vec<u8>, ErrorInfo> {
+    let harmless =
+        matches!(ask, DataAsk::Find { far: false, .. } | DataAsk::Have { .. } | DataAsk::List {});
+    if !harmless && data.mesh.role_of(peer) != Some(Role::Member) {
+        let text = format!("{} joined as a node: it serves", data.naming.node_name(peer));
+        return Err(ErrorInfo::new(ErrorKind::PermissionDenied, text)
+            .hint("invite it with `rhd invite --role member`"));
+    }
+    data.here(ask, out).await
+}
+
+async fn send(out: &Out, bytes: Bytes) -> Result<(), ErrorInfo> {
+    let reply = Reply::Item { id: None, codec: Codec::Msgpack, parts: vec![bytes.len() as u64] };
+    let frame = Frame::new(&reply, bytes).map_err(|e| refused(&e.to_string()))?;
+    out.send(frame).await.map_err(|_| refused("nobody reads it any more"))
+}
+
+fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
+    to_vec(value).map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
+}
+
+fn refused(why: &str) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, why)
+}
+
+fn check(content: &Content) -> Result<(), ErrorInfo> {
+    if content.is_sound() { Ok(()) } else { Err(refused("the parts do not make up the content")) }
+}
+
+fn check_holders(from: &[NodeId]) -> Result<(), ErrorInfo> {
+    if from.len() <= MAX_HOLDERS { Ok(()) } else { Err(refused("too many holders")) }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, ErrorInfo> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(refused(&format!("{} is not an absolute path", path.display())))
+}

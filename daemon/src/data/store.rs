@@ -1,0 +1,285 @@
+//! The store: an iroh-blobs `FsStore`, which verifies all that it writes and all that it serves.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use iroh_blobs::{
+    BlobFormat,
+    api::blobs::{AddPathOptions, BlobStatus, ImportMode},
+    api::{Store as Content, TempTag, blobs::Bitfield, blobs::EncodedItem},
+    protocol::{ChunkRanges, ChunkRangesExt as _},
+    store::{
+        GcConfig,
+        fs::{
+            FsStore,
+            options::{BatchOptions, InlineOptions, Options, PathOptions},
+        },
+    },
+};
+use rhd_protocol::{data::CHUNK, id::Hash};
+
+use super::error::DataError;
+use crate::framed::Body;
+
+/// Partial contents that are kept open at once.
+const OPEN: usize = 64;
+/// How long one stays open after it was read.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The same hash as the store writes it.
+pub(super) fn iroh_hash(hash: Hash) -> iroh_blobs::Hash {
+    iroh_blobs::Hash::from_bytes(*hash.as_bytes())
+}
+
+/// The same hash as rhd writes it.
+pub(super) fn our_hash(hash: iroh_blobs::Hash) -> Hash {
+    Hash::from_bytes(*hash.as_bytes())
+}
+
+/// What is stored on this node.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    inner: FsStore,
+    dir: PathBuf,
+    /// Partial contents that are kept open.
+    open: Arc<Mutex<HashSet<Hash>>>,
+}
+
+impl Store {
+    /// Opens it; returns every content in it with its size, partial ones included.
+    pub(super) async fn open(
+        dir: PathBuf,
+        collector: GcConfig,
+    ) -> Result<(Self, Vec<(Hash, u64)>), DataError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&dir).map_err(DataError::file("create", &dir))?;
+        let options = Options {
+            path: PathOptions::new(&dir),
+            inline: InlineOptions::default(),
+            batch: BatchOptions::default(),
+            gc: Some(collector),
+        };
+        let inner = FsStore::load_with_opts(dir.join("blobs.db"), options)
+            .await
+            .map_err(DataError::store("open"))?;
+        let store = Self { inner, dir, open: Arc::default() };
+        let hashes = store.inner.list().hashes().await.map_err(DataError::store("list"))?;
+        store.remove_orphans(hashes.iter().map(|hash| hash.to_hex()).collect())?;
+        let mut held = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            let size = match store.inner.status(hash).await.map_err(DataError::store("list"))? {
+                BlobStatus::Complete { size } => size,
+                BlobStatus::Partial { size } => size.unwrap_or(0),
+                BlobStatus::NotFound => continue,
+            };
+            held.push((our_hash(hash), size));
+        }
+        Ok((store, held))
+    }
+
+    /// Removes files that a killed process left, which the store's table does not know.
+    fn remove_orphans(&self, known: HashSet<String>) -> Result<(), DataError> {
+        for (folder, any) in [("temp", true), ("data", false)] {
+            let folder = self.dir.join(folder);
+            for entry in fs::read_dir(&folder).map_err(DataError::file("read", &folder))? {
+                let path = entry.map_err(DataError::file("read", &folder))?.path();
+                let of = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+                if any || !known.contains(of) {
+                    tracing::debug!(path = %path.display(), "left behind, removed");
+                    fs::remove_file(&path).map_err(DataError::file("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What iroh-blobs' own functions take.
+    pub(super) fn content(&self) -> &Content {
+        &self.inner
+    }
+
+    /// Bytes that are free on its disk.
+    pub(super) fn free(&self) -> Result<u64, DataError> {
+        let stat = rustix::fs::statvfs(&self.dir)
+            .map_err(|e| DataError::file("ask how full the disk is of", &self.dir)(e.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Size of content that is here whole.
+    pub(super) async fn whole(&self, hash: Hash) -> Result<Option<u64>, DataError> {
+        let status = self.inner.status(iroh_hash(hash)).await;
+        Ok(match status.map_err(DataError::store("look"))? {
+            BlobStatus::Complete { size } => Some(size),
+            _ => None,
+        })
+    }
+
+    /// Which chunks are here.
+    pub(super) async fn chunks(&self, hash: Hash) -> Result<Bitfield, DataError> {
+        self.inner.observe(iroh_hash(hash)).await.map_err(DataError::store("look"))
+    }
+
+    /// Stores bytes; they are whole and on disk before this returns.
+    pub(super) async fn add(&self, body: Body) -> Result<Added, DataError> {
+        let store = DataError::store::<iroh_blobs::api::RequestError>;
+        let tag = match body {
+            Body::Inline(bytes) => self.inner.add_bytes(bytes).temp_tag().await,
+            beside => self.inner.add_stream(chunks_of(beside)).await.temp_tag().await,
+        };
+        self.added(tag.map_err(store("write"))?).await
+    }
+
+    /// Stores a file: as a clone where the file system can, else as a copy.
+    pub(super) async fn add_path(&self, path: &Path) -> Result<Added, DataError> {
+        let (path, mode) = (path.to_owned(), ImportMode::Copy);
+        let options = AddPathOptions { path, mode, format: BlobFormat::Raw };
+        let tag = self.inner.add_path_with_opts(options).temp_tag().await;
+        self.added(tag.map_err(DataError::store("write"))?).await
+    }
+
+    async fn added(&self, tag: TempTag) -> Result<Added, DataError> {
+        self.sync().await?;
+        Ok(Added { hash: our_hash(tag.hash()), _tag: tag })
+    }
+
+    /// Returns when all that was written before is on disk, as far as the table of contents goes.
+    pub(super) async fn sync(&self) -> Result<(), DataError> {
+        self.inner.sync_db().await.map_err(DataError::store("write"))
+    }
+
+    /// Bytes from `at` on, verified, as they are read; what is not here ends it with an error.
+    pub(super) fn read(
+        &self,
+        hash: Hash,
+        at: u64,
+        len: u64,
+    ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
+        let end = at.saturating_add(len);
+        let ranges = ChunkRanges::bytes(at..end);
+        let items = Box::pin(self.inner.export_bao(iroh_hash(hash), ranges).stream());
+        items.filter_map(move |item| async move {
+            match item {
+                EncodedItem::Leaf(leaf) => {
+                    let (first, last) = (leaf.offset, leaf.offset + leaf.data.len() as u64);
+                    let (from, to) = (at.clamp(first, last), end.clamp(first, last));
+                    let cut = leaf.data.slice((from - first) as usize..(to - first) as usize);
+                    (!cut.is_empty()).then_some(Ok(cut))
+                }
+                EncodedItem::Error(error) => {
+                    Some(Err(DataError::Damaged { hash, why: error.to_string() }))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Keeps a partial content open for a while: each time that one is closed it is synced to disk.
+    pub(super) fn linger(&self, hash: Hash) {
+        let mut open = super::lock(&self.open);
+        if open.len() < OPEN && open.insert(hash) {
+            let store = self.clone();
+            tokio::spawn(async move {
+                let watched = store.inner.observe(iroh_hash(hash)).stream().await;
+                tokio::time::sleep(LINGER).await;
+                drop(watched);
+                super::lock(&store.open).remove(&hash);
+            });
+        }
+    }
+
+    /// Ends it: what is under way fails, what is stored is on disk.
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.inner.shutdown().await {
+            tracing::warn!(%error, "the store of data did not close as it should");
+        }
+    }
+}
+
+/// Content that was just stored.
+#[derive(Debug)]
+pub(super) struct Added {
+    pub(super) hash: Hash,
+    _tag: TempTag,
+}
+
+/// A payload in pieces, read on a thread for it.
+fn chunks_of(body: Body) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static {
+    let (tx, mut rx) = tokio::sync::mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        let mut at = 0;
+        while at < body.len() {
+            let chunk = match &body {
+                Body::Inline(bytes) => Ok(bytes.slice(at as usize..)),
+                Body::Beside(payload) => payload.chunk(at, CHUNK),
+            };
+            at += chunk.as_ref().map_or(u64::MAX - at, |chunk| chunk.len() as u64);
+            if tx.blocking_send(chunk).is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::poll_fn(move |cx| rx.poll_recv(cx))
+}
+
+/// The hash of a body; on a thread for it where that takes a while.
+pub(super) async fn hash_of(body: &Body) -> Result<Hash, DataError> {
+    if let Body::Inline(bytes) = body
+        && bytes.len() <= CHUNK
+    {
+        return Ok(Hash::of(bytes));
+    }
+    let body = body.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let mut hasher = blake3::Hasher::new();
+        match &body {
+            Body::Inline(bytes) => {
+                hasher.update(bytes);
+            }
+            Body::Beside(payload) => {
+                let mut at = 0;
+                while at < payload.len() {
+                    let chunk = payload.chunk(at, CHUNK)?;
+                    at += chunk.len() as u64;
+                    hasher.update(&chunk);
+                }
+            }
+        }
+        std::io::Result::Ok(Hash::from_bytes(*hasher.finalize().as_bytes()))
+    });
+    work.await.map_err(DataError::store("read"))?.map_err(DataError::store("read"))
+}
+
+/// The hash and the size of a file.
+pub(super) async fn hash_file(path: &Path) -> Result<(Hash, u64), DataError> {
+    let path: Arc<Path> = path.into();
+    let work = tokio::task::spawn_blocking(move || {
+        use std::io::Read as _;
+        let mut file = fs::File::open(&path).map_err(DataError::file("open", &*path))?;
+        let meta = file.metadata().map_err(DataError::file("read", &*path))?;
+        if !meta.is_file() {
+            return Err(DataError::Request(format!("{} is no regular file", path.display())));
+        }
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = file.read(&mut buffer).map_err(DataError::file("read", &*path))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
+        Ok((Hash::from_bytes(*hasher.finalize().as_bytes()), size))
+    });
+    work.await.map_err(DataError::store("read"))?
+}

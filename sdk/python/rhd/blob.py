@@ -1,0 +1,240 @@
+"""Blobs: bytes or objects by hash, on any node, moved from node to node as verified chunks."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from typing import Any
+
+from . import codec, data, frames
+from .cluster import Cluster, node_of
+from .faults import fault
+from .segments import size as _size
+
+Progress = Callable[[dict[str, Any]], None]
+"""Takes `done` and `total` in bytes, `rate` in bytes a second, and `left_ms` where it can tell."""
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda _: "…"})()
+"""Stands for data that was not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a blob holds, and a node that has it."""
+
+    content: dict[str, Any]
+    node: str
+    node_id: str
+
+
+class Blob:
+    """Content on a node; made by `rh.blob`."""
+
+    kind = "blob"
+
+    def __init__(self, held: Held | None, name: str | None, node: str | None) -> None:
+        self._held = held
+        self._name = name
+        # The node it was put on; none: this one.
+        self._node = node
+
+    @property
+    def name(self) -> str | None:
+        """The name it has on its node; without one it is kept for a day after its last use."""
+        return self._name
+
+    @property
+    def hash(self) -> str:
+        """BLAKE3 of its bytes, as text."""
+        return str(self._content()["hash"])
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return int(self._content()["size"])
+
+    @property
+    def system(self) -> str:
+        """The name of its node."""
+        return self._known().node
+
+    def fetch(self, progress: Progress | None = None) -> Any:
+        """The bytes, or the object. What this node lacks is fetched, and kept for a while."""
+        content = self._content()
+        body = data.read(content, 0, content["size"], self._holders(), progress)
+        if content.get("codec") is None:
+            return bytes(body)
+        return codec.loads(
+            frames.split(body, content.get("parts") or [_size(body)]), content["codec"]
+        )
+
+    def write(self, value: Any) -> Blob:
+        """Puts other content in its place: under its name, that is the newest version."""
+        self._held, self._name = put(value, self._name, self._node)
+        return self
+
+    def to(
+        self, system: str | Cluster, name: str | None = None, progress: Progress | None = None
+    ) -> Blob:
+        """Has it on a node, too, under the same name or this one; what is there is not sent again.
+
+        It goes there from whoever has it, not by way of this process.
+        """
+        node = _node(system)
+        info = data.fetch(self._content(), name or self._name, self._holders(), node, progress)
+        return type(self)(_held(info), info.get("name"), node)
+
+    def save(self, name: str | None = None) -> Blob:
+        """Gives it a name on its node, where it stays until that is taken away."""
+        name = name or self._name
+        if name is None:
+            raise TypeError("give it a name: blob.save('name')")
+        info = data.fetch(self._content(), name, self._holders(), self._node)
+        self._held, self._name = _held(info), info.get("name")
+        return self
+
+    def rm(self) -> None:
+        """Takes its name away on its node; the content goes when nothing else needs it."""
+        if self._name is not None:
+            data.remove(self._name, self._node)
+            self._name = None
+
+    def open(self, mode: str = "rb", **text: Any) -> Any:
+        """A file to read from, which fetches only what is read, or one to write to, whose content
+        takes the place of the blob's when it is closed."""
+        plain = mode.replace("b", "").replace("t", "")
+        if plain == "r":
+            raw: Any = io.BufferedReader(Reader(self._content(), self._holders()), data.AHEAD)
+        elif plain == "w":
+            raw = Writer(self.write)
+        else:
+            raise ValueError(f"mode {mode!r}: use r, rb, w or wb")
+        return raw if "b" in mode else io.TextIOWrapper(raw, **text)
+
+    def exists_in_system(self) -> bool:
+        """Whether its node has all of it now."""
+        known = self._known()
+        sizes = data.have([known.content["hash"]], self._node)
+        return sizes == [known.content["size"]]
+
+    def _known(self) -> Held:
+        if self._held is None:
+            raise fault(
+                "not_found", f"{self!r} has no content yet", hint="write(data) gives it some"
+            )
+        return self._held
+
+    def _content(self) -> dict[str, Any]:
+        return self._known().content
+
+    def _holders(self) -> list[str]:
+        return [self._known().node_id]
+
+    def __repr__(self) -> str:
+        held = self._held
+        what = repr(self._name) if self._name else (held.content["hash"][:10] if held else "empty")
+        return f"rh.{self.kind}({what}, system={held.node if held else self._node!r})"
+
+
+class Reader(io.RawIOBase):
+    """A blob as a file to read from."""
+
+    def __init__(self, content: dict[str, Any], holders: list[str]) -> None:
+        self._of, self._from, self._at = content, holders, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: int(self._of["size"])}[whence]
+        if start + offset < 0:
+            raise ValueError("a position before the start")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readall(self) -> bytes:
+        # The default asks for 8 KiB at a time.
+        rest = data.read(self._of, self._at, int(self._of["size"]) - self._at, self._from)
+        self._at += len(rest)
+        return bytes(rest)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        got = data.read(self._of, self._at, len(view), self._from)
+        view[: len(got)] = got
+        self._at += len(got)
+        return len(got)
+
+
+class Writer(io.BytesIO):
+    """What becomes a blob's content when it is closed."""
+
+    def __init__(self, write: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._write = write
+
+    def close(self) -> None:
+        if not self.closed:
+            self._write(self.getvalue())
+        super().close()
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is not None:
+            # What was cut short by an error is not saved.
+            super().close()
+        super().__exit__(kind, *rest)
+
+
+def put(value: Any, name: str | None, node: str | None) -> tuple[Held, str | None]:
+    """Stores bytes as they are, anything else as a pickle."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        info = data.put([value], None, name, node)
+    else:
+        info = data.put(codec.dumps(value), "pickle", name, node)
+    return _held(info), info.get("name")
+
+
+def blob(
+    data: Any = MISSING,
+    name: str | None = None,
+    path: str | None = None,
+    system: str | Cluster | None = None,
+) -> Blob:
+    """A blob with this data (bytes, or any object) or the content of the file at `path`, on a node
+    (this one by default); without either, the one that has the name, wherever it is."""
+    node = _node(system)
+    if data is not MISSING:
+        if path is not None:
+            raise TypeError("give data or path, not both")
+        return Blob(*put(data, name, node), node)
+    if path is not None:
+        return _imported(path, name, node)
+    if name is None:
+        raise TypeError("give data, path or name")
+    return load(name, node)
+
+
+def load(name: str, node: str | None = None) -> Blob:
+    """The blob of this name, or with this hash."""
+    info = data.find(name, node)
+    return Blob(_held(info), info.get("name"), node or info["node"])
+
+
+def _imported(path: str, name: str | None, node: str | None) -> Blob:
+    info = data.take_file(path, name, node)
+    return Blob(_held(info), info.get("name"), node)
+
+
+def _held(info: dict[str, Any]) -> Held:
+    return Held(info["content"], info["node"], info["node_id"])
+
+
+def _node(system: str | Cluster | None) -> str | None:
+    return node_of(None if system == "file" else system)
