@@ -47,6 +47,9 @@ use crate::{mesh::Mesh, naming::Naming};
 /// How long a node that sent wrong bytes is asked only when nobody else has what is wanted.
 const DISTRUST: Duration = Duration::from_secs(600);
 
+/// With less than this free, what fails on a disk fails as it is full, in bytes.
+const LITTLE: u64 = 1 << 20;
+
 /// The data of a node; clones share it.
 #[derive(Clone)]
 pub struct Data {
@@ -63,7 +66,6 @@ struct Shelf {
     names: Arc<Names>,
     ledger: Mutex<Ledger>,
     gate: gc::Gate,
-    sweeper: gc::Sweeper,
     /// Held by the transfer of a content, so that there is one of each.
     fetching: Mutex<HashMap<Hash, Arc<tokio::sync::Mutex<()>>>>,
     /// Nodes that sent wrong bytes, and when.
@@ -76,8 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shelf {
     async fn open(dir: PathBuf, config: Config) -> Result<Self, DataError> {
-        let (sweeper, collector) = gc::Sweeper::new();
-        let (store, held) = Store::open(dir.clone(), collector).await?;
+        let (store, held) = Store::open(dir.clone()).await?;
         let names = Arc::new(Names::open(dir.join("names"), config.keep_versions)?);
         let mut ledger = Ledger::new(Duration::from_secs(config.keep_secs), config.quota);
         let now = Instant::now();
@@ -93,7 +94,6 @@ impl Shelf {
             names,
             ledger: Mutex::new(ledger),
             gate: gc::Gate::default(),
-            sweeper,
             fetching: Mutex::default(),
             distrusted: Mutex::default(),
         })
@@ -122,6 +122,37 @@ impl Shelf {
             }
         }
         Ok(())
+    }
+
+    /// Whether the disk has come so near to full that what is being written must stop.
+    fn is_filling(&self) -> Result<bool, DataError> {
+        Ok(self.store.free()? < self.config.reserve / 2)
+    }
+
+    /// Opens the store anew, if it has failed for good.
+    async fn mend(&self) -> Result<(), DataError> {
+        match self.store.mend().await {
+            Ok(None) => Ok(()),
+            Ok(Some(held)) => {
+                lock(&self.ledger).replace(&held);
+                Ok(())
+            }
+            Err(error) => Err(self.explained(error, 0).await),
+        }
+    }
+
+    /// What an error of the store comes from, where that is a full disk.
+    async fn explained(&self, error: DataError, needed: u64) -> DataError {
+        if !matches!(error, DataError::Store { .. }) {
+            return error;
+        }
+        self.store.doubt().await;
+        match self.store.free() {
+            Ok(free) if free < self.config.reserve.max(LITTLE) => {
+                DataError::DiskFull { needed, free, reserve: self.config.reserve }
+            }
+            _ => error,
+        }
     }
 
     /// Whether a node sent wrong bytes lately.
@@ -155,6 +186,10 @@ impl Data {
         let every = Duration::from_secs(self.shelf.config.collect_every.max(1));
         loop {
             tokio::time::sleep(every).await;
+            if let Err(error) = self.shelf.mend().await {
+                tracing::warn!(%error, "the store of data can't be opened");
+                continue;
+            }
             match gc::collect(&self.shelf, Pressure::default(), false).await {
                 Ok(done) if done.blobs > 0 => tracing::info!(?done, "collected data"),
                 Ok(_) => {}

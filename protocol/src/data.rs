@@ -161,6 +161,11 @@ pub enum DataAsk {
         /// Canonical name.
         name: String,
     },
+    /// How many bytes a file of the node's own disk has. The answer is a number, or nil.
+    StatFile {
+        /// Absolute path.
+        path: String,
+    },
     /// Removes a file from the node's own disk. The answer is nil.
     RemoveFile {
         /// Absolute path.

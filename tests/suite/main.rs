@@ -5,6 +5,7 @@
 mod calls;
 mod cli;
 mod clocks;
+mod data;
 mod demo;
 mod layers;
 mod lifecycle;

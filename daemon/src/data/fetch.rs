@@ -39,6 +39,8 @@ use crate::mesh::{Priority, Route};
 
 /// How long a node may take to say whether it has a blob, its link included.
 const ANSWER: Duration = Duration::from_secs(5);
+/// After so many bytes it is seen to whether the disk has room for more.
+const LOOK: u64 = 1 << 20;
 /// Ranges that are asked for start and end at a multiple of this.
 const GRAIN: u64 = 64 * 1024;
 
@@ -85,7 +87,10 @@ pub(super) async fn range(
     let held = turn.clone().lock_owned().await;
     let end = wanted.end.next_multiple_of(GRAIN).min(size);
     let wanted = wanted.start / GRAIN * GRAIN..end;
-    let done = transfer(data, content, wanted, from, meter).await;
+    let mut done = transfer(data, content, wanted, from, meter).await;
+    if let Err(error) = done {
+        done = Err(shelf.explained(error, size).await);
+    }
     drop(held);
     let mut fetching = lock(&shelf.fetching);
     // The table's, and this one.
@@ -161,7 +166,13 @@ async fn transfer(
                 Effect::Ask { node, piece } => {
                     asked.push(Box::pin(ask(data, node, hash, piece, meter)));
                 }
-                Effect::Wake(at) => wake = Some((started + Duration::from_millis(at)).into()),
+                Effect::Wake(at) => {
+                    wake = Some((started + Duration::from_millis(at)).into());
+                    // Somebody else may have it by now.
+                    if !searching {
+                        (holders, searching) = (Box::pin(search(data, hash, from)), true);
+                    }
+                }
                 Effect::Complete => {
                     drop(asked);
                     return shelf.store.sync().await;
@@ -252,6 +263,7 @@ async fn get(
         return Ok(Some(Fault::Lost));
     };
     let streams = StreamPair::new(0, Reader::new(stream.recv), Writer::new(stream.send));
+    let size = piece.end - piece.start;
     let request = GetRequest::blob_ranges(iroh_hash(hash), ChunkRanges::bytes(piece));
     let progress = data.shelf.store.content().remote().execute_get(streams, request).stream();
     let mut progress = std::pin::pin!(progress);
@@ -263,6 +275,14 @@ async fn get(
             Ok(None) => return Ok(Some(Fault::Lost)),
             Ok(Some(GetProgressItem::Progress(bytes))) => {
                 meter.add(bytes.saturating_sub(seen));
+                if bytes / LOOK != seen / LOOK && data.shelf.is_filling()? {
+                    let (free, reserve) = (data.shelf.store.free()?, data.shelf.config.reserve);
+                    return Err(DataError::DiskFull {
+                        needed: size.saturating_sub(bytes),
+                        free,
+                        reserve,
+                    });
+                }
                 seen = bytes;
             }
             Ok(Some(GetProgressItem::Done(_))) => return Ok(None),

@@ -116,7 +116,7 @@ pub(super) async fn collect(
     let _closed = shelf.gate.write().await;
     let spared = spare();
     let done = lock(&shelf.ledger).outcome(&spared);
-    shelf.sweeper.sweep(&spared).await?;
+    shelf.store.sweeper().sweep(&spared).await?;
     lock(&shelf.ledger).swept(&spared);
     Ok(done)
 }
@@ -128,7 +128,7 @@ pub(super) async fn forget(shelf: &Arc<Shelf>, hash: Hash) -> Result<(), DataErr
         lock(&shelf.ledger).all().into_iter().map(|(hash, _)| hash).collect();
     spared.extend(lock(&shelf.ledger).spared(0, 0, Instant::now()));
     spared.remove(&hash);
-    shelf.sweeper.sweep(&spared).await?;
+    shelf.store.sweeper().sweep(&spared).await?;
     lock(&shelf.ledger).swept(&spared);
     Ok(())
 }

@@ -53,6 +53,15 @@ impl Ledger {
         self.entry(hash, now).size = size;
     }
 
+    /// Notes that exactly this is here.
+    pub(super) fn replace(&mut self, held: &[(Hash, u64)]) {
+        self.entries.values_mut().for_each(|entry| entry.size = 0);
+        for (hash, size) in held {
+            let fresh = Entry { size: 0, leases: 0, names: 0, used: None };
+            self.entries.entry(*hash).or_insert(fresh).size = *size;
+        }
+    }
+
     /// Keeps content until [`release`](Self::release).
     pub(super) fn lease(&mut self, hash: Hash, now: Instant) {
         self.entry(hash, now).leases += 1;

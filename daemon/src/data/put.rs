@@ -19,7 +19,10 @@ pub(super) async fn body(shelf: &Arc<Shelf>, body: Body) -> Result<(Hash, u64, L
     if shelf.store.whole(hash).await? != Some(size) {
         shelf.make_room(size).await?;
         lock(&shelf.ledger).holds(hash, size, Instant::now());
-        let added = shelf.store.add(body).await?;
+        let added = match shelf.store.add(body).await {
+            Ok(added) => added,
+            Err(error) => return Err(shelf.explained(error, size).await),
+        };
         if added.hash != hash {
             return Err(DataError::Request("the payload changed while it was read".into()));
         }
@@ -34,7 +37,10 @@ pub(super) async fn file(shelf: &Arc<Shelf>, path: &Path) -> Result<(Hash, u64, 
     if shelf.store.whole(hash).await? != Some(size) {
         shelf.make_room(size).await?;
         lock(&shelf.ledger).holds(hash, size, Instant::now());
-        let added = shelf.store.add_path(path).await?;
+        let added = match shelf.store.add_path(path).await {
+            Ok(added) => added,
+            Err(error) => return Err(shelf.explained(error, size).await),
+        };
         if added.hash != hash {
             return Err(DataError::Changed(path.into()));
         }

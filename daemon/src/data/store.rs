@@ -6,7 +6,7 @@ use std::{
     fs,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -17,17 +17,15 @@ use iroh_blobs::{
     api::blobs::{AddPathOptions, BlobStatus, ImportMode},
     api::{Store as Content, TempTag, blobs::Bitfield, blobs::EncodedItem},
     protocol::{ChunkRanges, ChunkRangesExt as _},
-    store::{
-        GcConfig,
-        fs::{
-            FsStore,
-            options::{BatchOptions, InlineOptions, Options, PathOptions},
-        },
+    store::fs::{
+        FsStore,
+        options::{BatchOptions, InlineOptions, Options, PathOptions},
     },
 };
 use rhd_protocol::{data::CHUNK, id::Hash};
+use rustix::fs::{Mode, OFlags};
 
-use super::error::DataError;
+use super::{error::DataError, gc::Sweeper};
 use crate::framed::Body;
 
 /// Partial contents that are kept open at once.
@@ -46,66 +44,121 @@ pub(super) fn our_hash(hash: iroh_blobs::Hash) -> Hash {
 }
 
 /// What is stored on this node.
+///
+/// Its table of contents closes itself for good when a write to it fails, as on a disk that is full;
+/// then the store is opened anew.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
-    inner: FsStore,
+    opened: Arc<RwLock<Opened>>,
     dir: PathBuf,
     /// Partial contents that are kept open.
-    open: Arc<Mutex<HashSet<Hash>>>,
+    lingering: Arc<Mutex<HashSet<Hash>>>,
+    /// Whether it failed, and may have to be opened anew; held while it is.
+    failed: Arc<tokio::sync::Mutex<bool>>,
 }
 
-impl Store {
-    /// Opens it; returns every content in it with its size, partial ones included.
-    pub(super) async fn open(
-        dir: PathBuf,
-        collector: GcConfig,
-    ) -> Result<(Self, Vec<(Hash, u64)>), DataError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(&dir).map_err(DataError::file("create", &dir))?;
+#[derive(Debug, Clone)]
+struct Opened {
+    files: FsStore,
+    sweeper: Arc<Sweeper>,
+}
+
+/// Every content of a store with its size, partial ones included.
+pub(super) type Held = Vec<(Hash, u64)>;
+
+impl Opened {
+    async fn open(dir: &Path) -> Result<(Self, Held), DataError> {
+        let (sweeper, collector) = Sweeper::new();
         let options = Options {
-            path: PathOptions::new(&dir),
+            path: PathOptions::new(dir),
             inline: InlineOptions::default(),
             batch: BatchOptions::default(),
             gc: Some(collector),
         };
-        let inner = FsStore::load_with_opts(dir.join("blobs.db"), options)
+        let files = FsStore::load_with_opts(dir.join("blobs.db"), options)
             .await
             .map_err(DataError::store("open"))?;
-        let store = Self { inner, dir, open: Arc::default() };
-        let hashes = store.inner.list().hashes().await.map_err(DataError::store("list"))?;
-        store.remove_orphans(hashes.iter().map(|hash| hash.to_hex()).collect())?;
+        let hashes = files.list().hashes().await.map_err(DataError::store("list"))?;
+        remove_orphans(dir, &hashes.iter().map(|hash| hash.to_hex()).collect())?;
         let mut held = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let size = match store.inner.status(hash).await.map_err(DataError::store("list"))? {
+            let size = match files.status(hash).await.map_err(DataError::store("list"))? {
                 BlobStatus::Complete { size } => size,
                 BlobStatus::Partial { size } => size.unwrap_or(0),
                 BlobStatus::NotFound => continue,
             };
             held.push((our_hash(hash), size));
         }
-        Ok((store, held))
+        Ok((Self { files, sweeper: Arc::new(sweeper) }, held))
     }
+}
 
-    /// Removes files that a killed process left, which the store's table does not know.
-    fn remove_orphans(&self, known: HashSet<String>) -> Result<(), DataError> {
-        for (folder, any) in [("temp", true), ("data", false)] {
-            let folder = self.dir.join(folder);
-            for entry in fs::read_dir(&folder).map_err(DataError::file("read", &folder))? {
-                let path = entry.map_err(DataError::file("read", &folder))?.path();
-                let of = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-                if any || !known.contains(of) {
-                    tracing::debug!(path = %path.display(), "left behind, removed");
-                    fs::remove_file(&path).map_err(DataError::file("remove", &path))?;
-                }
+/// Removes files that a killed process left, which the store's table does not know.
+fn remove_orphans(dir: &Path, known: &HashSet<String>) -> Result<(), DataError> {
+    for (folder, any) in [("temp", true), ("data", false)] {
+        let folder = dir.join(folder);
+        for entry in fs::read_dir(&folder).map_err(DataError::file("read", &folder))? {
+            let path = entry.map_err(DataError::file("read", &folder))?.path();
+            let of = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            if any || !known.contains(of) {
+                tracing::debug!(path = %path.display(), "left behind, removed");
+                fs::remove_file(&path).map_err(DataError::file("remove", &path))?;
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Opens it, and says what is in it.
+    pub(super) async fn open(dir: PathBuf) -> Result<(Self, Held), DataError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&dir).map_err(DataError::file("create", &dir))?;
+        let (opened, held) = Opened::open(&dir).await?;
+        let opened = Arc::new(RwLock::new(opened));
+        let (lingering, failed) = (Arc::default(), Arc::default());
+        Ok((Self { opened, dir, lingering, failed }, held))
+    }
+
+    fn opened(&self) -> Opened {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn files(&self) -> FsStore {
+        self.opened().files
     }
 
     /// What iroh-blobs' own functions take.
-    pub(super) fn content(&self) -> &Content {
-        &self.inner
+    pub(super) fn content(&self) -> Content {
+        self.files().into()
+    }
+
+    /// What collects in it.
+    pub(super) fn sweeper(&self) -> Arc<Sweeper> {
+        self.opened().sweeper
+    }
+
+    /// Notes that something failed in it, which may be for good.
+    pub(super) async fn doubt(&self) {
+        *self.failed.lock().await = true;
+    }
+
+    /// Opens it anew if it has failed for good; what is in it then, if so.
+    pub(super) async fn mend(&self) -> Result<Option<Held>, DataError> {
+        let mut failed = self.failed.lock().await;
+        if !*failed {
+            return Ok(None);
+        }
+        if self.files().sync_db().await.is_ok() {
+            *failed = false;
+            return Ok(None);
+        }
+        let (opened, held) = Opened::open(&self.dir).await?;
+        tracing::warn!("the store of data had failed, and was opened anew");
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
+        *failed = false;
+        Ok(Some(held))
     }
 
     /// Bytes that are free on its disk.
@@ -117,7 +170,7 @@ impl Store {
 
     /// Size of content that is here whole.
     pub(super) async fn whole(&self, hash: Hash) -> Result<Option<u64>, DataError> {
-        let status = self.inner.status(iroh_hash(hash)).await;
+        let status = self.files().status(iroh_hash(hash)).await;
         Ok(match status.map_err(DataError::store("look"))? {
             BlobStatus::Complete { size } => Some(size),
             _ => None,
@@ -126,15 +179,15 @@ impl Store {
 
     /// Which chunks are here.
     pub(super) async fn chunks(&self, hash: Hash) -> Result<Bitfield, DataError> {
-        self.inner.observe(iroh_hash(hash)).await.map_err(DataError::store("look"))
+        self.files().observe(iroh_hash(hash)).await.map_err(DataError::store("look"))
     }
 
     /// Stores bytes; they are whole and on disk before this returns.
     pub(super) async fn add(&self, body: Body) -> Result<Added, DataError> {
         let store = DataError::store::<iroh_blobs::api::RequestError>;
         let tag = match body {
-            Body::Inline(bytes) => self.inner.add_bytes(bytes).temp_tag().await,
-            beside => self.inner.add_stream(chunks_of(beside)).await.temp_tag().await,
+            Body::Inline(bytes) => self.files().add_bytes(bytes).temp_tag().await,
+            beside => self.files().add_stream(chunks_of(beside)).await.temp_tag().await,
         };
         self.added(tag.map_err(store("write"))?).await
     }
@@ -143,7 +196,7 @@ impl Store {
     pub(super) async fn add_path(&self, path: &Path) -> Result<Added, DataError> {
         let (path, mode) = (path.to_owned(), ImportMode::Copy);
         let options = AddPathOptions { path, mode, format: BlobFormat::Raw };
-        let tag = self.inner.add_path_with_opts(options).temp_tag().await;
+        let tag = self.files().add_path_with_opts(options).temp_tag().await;
         self.added(tag.map_err(DataError::store("write"))?).await
     }
 
@@ -154,7 +207,7 @@ impl Store {
 
     /// Returns when all that was written before is on disk, as far as the table of contents goes.
     pub(super) async fn sync(&self) -> Result<(), DataError> {
-        self.inner.sync_db().await.map_err(DataError::store("write"))
+        self.files().sync_db().await.map_err(DataError::store("write"))
     }
 
     /// Bytes from `at` on, verified, as they are read; what is not here ends it with an error.
@@ -166,7 +219,7 @@ impl Store {
     ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
         let end = at.saturating_add(len);
         let ranges = ChunkRanges::bytes(at..end);
-        let items = Box::pin(self.inner.export_bao(iroh_hash(hash), ranges).stream());
+        let items = Box::pin(self.files().export_bao(iroh_hash(hash), ranges).stream());
         items.filter_map(move |item| async move {
             match item {
                 EncodedItem::Leaf(leaf) => {
@@ -185,21 +238,21 @@ impl Store {
 
     /// Keeps a partial content open for a while: each time that one is closed it is synced to disk.
     pub(super) fn linger(&self, hash: Hash) {
-        let mut open = super::lock(&self.open);
+        let mut open = super::lock(&self.lingering);
         if open.len() < OPEN && open.insert(hash) {
             let store = self.clone();
             tokio::spawn(async move {
-                let watched = store.inner.observe(iroh_hash(hash)).stream().await;
+                let watched = store.files().observe(iroh_hash(hash)).stream().await;
                 tokio::time::sleep(LINGER).await;
                 drop(watched);
-                super::lock(&store.open).remove(&hash);
+                super::lock(&store.lingering).remove(&hash);
             });
         }
     }
 
     /// Ends it: what is under way fails, what is stored is on disk.
     pub(super) async fn close(&self) {
-        if let Err(error) = self.inner.shutdown().await {
+        if let Err(error) = self.files().shutdown().await {
             tracing::warn!(%error, "the store of data did not close as it should");
         }
     }
@@ -264,7 +317,11 @@ pub(super) async fn hash_file(path: &Path) -> Result<(Hash, u64), DataError> {
     let path: Arc<Path> = path.into();
     let work = tokio::task::spawn_blocking(move || {
         use std::io::Read as _;
-        let mut file = fs::File::open(&path).map_err(DataError::file("open", &*path))?;
+        // A pipe without a writer would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&*path, flags, Mode::empty());
+        let mut file: fs::File =
+            opened.map_err(|e| DataError::file("open", &*path)(e.into()))?.into();
         let meta = file.metadata().map_err(DataError::file("read", &*path))?;
         if !meta.is_file() {
             return Err(DataError::Request(format!("{} is no regular file", path.display())));

@@ -1,1 +1,167 @@
+//! Real stores, on real meshes over loopback, in one process.
 
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use futures::TryStreamExt as _;
+use rhd_protocol::{data::Content, membership::Role};
+use tempfile::TempDir;
+
+use super::{progress::Meter, *};
+use crate::{
+    framed::Body,
+    mesh::{self, MeshTasks},
+};
+
+mod collecting;
+mod damage;
+mod peers;
+
+/// Nothing here takes this long unless it hangs.
+const HANGS: Duration = Duration::from_secs(60);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HANGS, what).await.expect("it hangs")
+}
+
+/// A node with a home of its own.
+struct Node {
+    home: TempDir,
+    data: Data,
+    tasks: MeshTasks,
+    closing: CancellationToken,
+}
+
+fn config() -> Config {
+    Config { reserve: 0, stall_secs: 1, collect_every: 3600, ..Config::default() }
+}
+
+impl Node {
+    async fn start(name: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let config = mesh::Config {
+            listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            mdns: false,
+            ..mesh::Config::default()
+        };
+        let (mesh, tasks) = Mesh::start(home.path(), name, config).await.unwrap();
+        let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
+        let data = Data::open(home.path(), mesh, naming, self::config()).await.unwrap();
+        let closing = CancellationToken::new();
+        data.serve(&TaskTracker::new(), &closing);
+        Self { home, data, tasks, closing }
+    }
+
+    /// So many nodes, all linked to the first.
+    async fn linked(names: &[&str]) -> Vec<Self> {
+        let mut nodes = Vec::new();
+        for name in names {
+            nodes.push(Self::start(name).await);
+        }
+        let hour = Duration::from_secs(3600);
+        let ticket = nodes[0].data.mesh.invite(Role::Member, 10, hour).await.unwrap().to_string();
+        for node in &nodes[1..] {
+            soon(node.data.mesh.join(&ticket, None)).await.unwrap();
+            let (me, mut peers) = (node.data.mesh.me(), nodes[0].data.mesh.peers());
+            let linked = |peers: &Arc<Vec<mesh::PeerInfo>>| {
+                peers.iter().any(|peer| peer.node == me && peer.path != mesh::Route::None)
+            };
+            soon(peers.wait_for(linked)).await.unwrap();
+        }
+        nodes
+    }
+
+    fn id(&self) -> NodeId {
+        self.data.mesh.me()
+    }
+
+    async fn put(&self, bytes: &[u8]) -> Content {
+        let (hash, size, _) = put::body(&self.data.shelf, body(bytes)).await.unwrap();
+        Content { hash, size, codec: None, parts: vec![] }
+    }
+
+    async fn fetch(&self, content: &Content) -> Result<gc::Lease, DataError> {
+        soon(fetch::whole(&self.data, content, &[], &Meter::default())).await
+    }
+
+    async fn read(&self, content: &Content) -> Result<Vec<u8>, DataError> {
+        read(&self.data.shelf, content.hash, content.size).await
+    }
+
+    /// The file that the store keeps a content in.
+    fn file(&self, hash: Hash) -> PathBuf {
+        let name = format!("{}.data", store::iroh_hash(hash).to_hex());
+        self.home.path().join("data/data").join(name)
+    }
+
+    async fn stop(self) -> TempDir {
+        self.closing.cancel();
+        self.data.close().await;
+        soon(self.tasks.shutdown()).await;
+        self.home
+    }
+}
+
+async fn read(shelf: &Shelf, hash: Hash, size: u64) -> Result<Vec<u8>, DataError> {
+    let chunks = shelf.store.read(hash, 0, size);
+    let read = chunks.try_fold(Vec::new(), async |mut all, chunk| {
+        all.extend_from_slice(&chunk);
+        Ok(all)
+    });
+    soon(read).await
+}
+
+fn body(bytes: &[u8]) -> Body {
+    Body::from(bytes.to_vec())
+}
+
+/// Bytes that don't repeat, the same for the same seed.
+fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_is_there_after_a_restart_and_orphans_are_not() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let (small, large) = (noise(100, 1), noise(3 << 20, 2));
+    let shelf = Arc::new(Shelf::open(dir.clone(), config()).await.unwrap());
+    let mut stored = Vec::new();
+    for bytes in [&small, &large] {
+        let (hash, size, _) = put::body(&shelf, body(bytes)).await.unwrap();
+        stored.push((hash, size, bytes));
+    }
+    shelf.store.close().await;
+    drop(shelf);
+    let stranger = dir.join("data").join(format!("{}.data", "ab".repeat(32)));
+    let half = dir.join("temp").join("x.temp");
+    for path in [&stranger, &half] {
+        std::fs::write(path, b"left by a killed process").unwrap();
+    }
+    let shelf = Shelf::open(dir, config()).await.unwrap();
+    for (hash, size, bytes) in stored {
+        assert_eq!(&read(&shelf, hash, size).await.unwrap(), bytes);
+    }
+    assert_eq!(lock(&shelf.ledger).bytes(), 100 + (3 << 20));
+    assert!(!stranger.exists() && !half.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_content_is_written_once() {
+    let node = Node::start("n").await;
+    let bytes = noise(1 << 20, 3);
+    let first = node.put(&bytes).await;
+    let written = std::fs::metadata(node.file(first.hash)).unwrap().modified().unwrap();
+    assert_eq!(node.put(&bytes).await, first);
+    let path = node.home.path().join("source");
+    std::fs::write(&path, &bytes).unwrap();
+    let (hash, _, _lease) = put::file(&node.data.shelf, &path).await.unwrap();
+    assert_eq!(hash, first.hash);
+    let after = std::fs::metadata(node.file(first.hash)).unwrap().modified().unwrap();
+    assert_eq!(written, after);
+    node.stop().await;
+}

@@ -55,6 +55,7 @@ pub(super) fn data() -> Vec<Sample> {
         ask("data_export", DataAsk::Export { content: plain, path: text("/tmp/x"), from }),
         ask("data_list", DataAsk::List {}),
         ask("data_remove", DataAsk::Remove { name: text("/ann/x") }),
+        ask("data_stat_file", DataAsk::StatFile { path: text("/tmp/x") }),
         ask("data_remove_file", DataAsk::RemoveFile { path: text("/tmp/x") }),
         ask("data_collect", DataAsk::Collect { dry_run: true }),
         ask("data_verify", DataAsk::Verify {}),

@@ -28,6 +28,7 @@ from .errors import (
     Timeout,
     VersionMismatch,
 )
+from .file import File, file
 from .function import function
 from .module import Module, module
 from .names import exists, load, ls
@@ -45,6 +46,7 @@ __all__ = [
     "DaemonUnavailable",
     "Env",
     "EnvError",
+    "File",
     "Module",
     "NotFound",
     "PeerLost",
@@ -59,6 +61,7 @@ __all__ = [
     "cluster",
     "env",
     "exists",
+    "file",
     "function",
     "here",
     "load",

@@ -80,6 +80,17 @@ def give_file(
     return info
 
 
+def file_size(path: str, node: str | None) -> int | None:
+    """Bytes of a file of a node's disk; none where it is not there."""
+    size: int | None = _ask(node, "stat_file", path=path)
+    return size
+
+
+def remove_file(path: str, node: str | None) -> None:
+    """Removes a file of a node's disk."""
+    _ask(node, "remove_file", path=path)
+
+
 def remove(name: str, node: str | None) -> None:
     """Takes a name away."""
     _ask(node, "remove", name=name)

@@ -1,0 +1,132 @@
+"""Files of a node's disk: read, written and copied from node to node."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import data
+from .blob import MISSING, Blob, Held, Progress, _held, _node
+from .cluster import Cluster
+from .faults import fault
+
+
+class File(Blob):
+    """A file of a node; made by `rh.file`."""
+
+    kind = "file"
+
+    def __init__(self, path: str, name: str | None, node: str | None) -> None:
+        super().__init__(None, name, node)
+        self._path = path if node else os.path.abspath(os.path.expanduser(path))
+
+    @property
+    def path(self) -> str:
+        """Where it is on its node."""
+        return self._path
+
+    @property
+    def hash(self) -> str:
+        """BLAKE3 of its bytes, as they are now."""
+        self._held = None
+        return super().hash
+
+    @property
+    def size(self) -> int:
+        """Bytes of it now."""
+        found = data.file_size(self._path, self._node)
+        if found is None:
+            raise fault("not_found", f"{self!r} is not there")
+        return found
+
+    def fetch(self, progress: Progress | None = None) -> bytes:
+        """Its bytes, as they are now."""
+        self._held = None
+        return bytes(super().fetch(progress))
+
+    def write(self, value: Any) -> File:
+        """Puts these bytes in its place: all of them, or, where that fails, what was there."""
+        if isinstance(value, str):
+            raise TypeError("a file takes bytes: encode the text, or open it with 'w'")
+        content = data.put([value], None, None, None)
+        self._give(_held(content), self._node, self._path)
+        return self
+
+    def to(  # type: ignore[override]
+        self,
+        system: str | Cluster,
+        path: str | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> File:
+        """Copies it, as it is now, to a node: to this path there, or the same. What chunks the node
+        has are not sent again."""
+        self._held = None
+        node, held = _node(system), self._known()
+        copy = File(path or self._path, name or self._name, node)
+        copy._give(held, node, copy._path, progress)
+        return copy
+
+    def save(self, name: str | None = None) -> File:
+        """Keeps its content, as it is now, under a name on its node."""
+        self._name = name or self._name
+        if self._name is None:
+            raise TypeError("give it a name: file.save('name')")
+        info = data.take_file(self._path, self._name, self._node)
+        self._held, self._name = _held(info), info.get("name")
+        return self
+
+    def rm(self) -> None:
+        """Removes the file, and its name, where it has one."""
+        data.remove_file(self._path, self._node)
+        self._held = None
+        super().rm()
+
+    def open(self, mode: str = "rb", **text: Any) -> Any:
+        """A file to read from, as it is now, which fetches only what is read; or one to write to,
+        which is put in place when it is closed."""
+        self._held = None
+        return super().open(mode, **text)
+
+    def exists_in_system(self) -> bool:
+        """Whether it is there."""
+        return data.file_size(self._path, self._node) is not None
+
+    def _known(self) -> Held:
+        if self._held is None:
+            self._held = _held(data.take_file(self._path, None, self._node))
+        return self._held
+
+    def _give(
+        self, held: Held, node: str | None, path: str, progress: Progress | None = None
+    ) -> None:
+        data.give_file(held.content, path, [held.node_id], node, progress)
+        self._held = None
+        if self._name is not None:
+            self.save()
+
+    def __repr__(self) -> str:
+        return f"rh.file({self._path!r}, system={self._node or 'here'!r})"
+
+
+def file(
+    data: Any = MISSING,
+    name: str | None = None,
+    path: str | None = None,
+    system: str | Cluster | None = None,
+) -> File:
+    """The file at `path` of a node's disk (this one's by default), with these bytes written to it
+    if there are any."""
+    if path is None:
+        raise fault(
+            "bad_request", "a file has a path", hint="rh.file(path='/data/x', system='box')"
+        )
+    node = _node(system)
+    if node is not None and not path.startswith("/"):
+        raise fault("bad_request", f"{path!r} is no absolute path", hint="name it from the root on")
+    made = File(path, name, node)
+    if data is not MISSING:
+        made.write(data)
+    elif name is not None:
+        made.save()
+    return made
