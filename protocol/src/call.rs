@@ -206,6 +206,18 @@ impl Reply {
         }
     }
 
+    /// The same reply as one to this call.
+    pub fn with_id(mut self, call: CallId) -> Self {
+        match &mut self {
+            Self::Log { id, .. }
+            | Self::Item { id, .. }
+            | Self::Done { id, .. }
+            | Self::Fail { id, .. } => *id = Some(call),
+            Self::Progress { .. } => {}
+        }
+        self
+    }
+
     /// A result in one part of msgpack, as all answers of a daemon itself are.
     pub fn done(body_len: usize) -> Self {
         Self::Done { id: None, codec: Codec::Msgpack, parts: vec![body_len as u64] }
@@ -214,5 +226,35 @@ impl Reply {
     /// A failure that belongs to the only call of its stream.
     pub fn fail(error: ErrorInfo) -> Self {
         Self::Fail { id: None, error }
+    }
+}
+
+/// As much of a reply as it takes to pass it on, and read faster than a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Glance {
+    /// What it is.
+    pub t: Kind,
+    /// Which call.
+    #[serde(default)]
+    pub id: Option<CallId>,
+}
+
+/// What a reply is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// [`Reply::Done`].
+    Done,
+    /// [`Reply::Fail`].
+    Fail,
+    /// One that others follow.
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// Whether no further reply follows.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Other)
     }
 }

@@ -75,8 +75,8 @@
 //! # }
 //! ```
 //!
-//! Each request has a connection to the daemon of its own while it is under way; connections are
-//! kept for the next. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
+//! A request has a connection to the daemon of its own while it is under way; small calls that are
+//! made meanwhile share one. Connections are kept for later requests. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
 
 mod address;
 mod args;
@@ -90,7 +90,9 @@ mod deploy;
 mod env;
 mod function;
 mod items;
+mod many;
 mod module;
+mod replies;
 mod requests;
 mod run;
 pub mod worker;
@@ -100,13 +102,14 @@ use std::path::{Path, PathBuf};
 pub use args::Args;
 pub use blob::Blob;
 pub use calls::{Invocation, body_of, value_of};
-pub use client::{Client, Replies};
+pub use client::Client;
 pub use cluster::Cluster;
 pub use deploy::{Deploy, Native};
 pub use env::Env;
 pub use function::Function;
 pub use items::Items;
 pub use module::Module;
+pub use replies::Replies;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,

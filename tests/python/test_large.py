@@ -247,4 +247,4 @@ def test_a_result_that_there_is_no_memory_for_is_refused_in_the_worker(where: st
 
 
 def test_the_daemon_is_asked_once_whether_it_takes_files(mesh: Any) -> None:
-    assert daemon.daemon()._takes_beside() is True
+    assert daemon.daemon().takes_beside() is True

@@ -8,10 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import endpoint, parallel, remote, runs
+from . import endpoint, parallel, pump, remote, runs
 from .cluster import Cluster
+from .daemon import Daemon
 from .errors import Conflict
 from .parallel import Batch
+from .pump import Start
 from .remote import ASYNC, GENERATORS, Target
 from .runs import Run
 
@@ -33,6 +35,15 @@ class Mapped(ABC):
     @abstractmethod
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         """Makes one call of a map; its connection is the batch's while it is under way."""
+
+    def _shares(self) -> Daemon | None:
+        """The daemon on a connection to which the calls of a map can share; none where each needs
+        one of its own."""
+        return None
+
+    def _start(self) -> Start:
+        """Where the next call of such a map goes."""
+        raise NotImplementedError
 
     def map(
         self,
@@ -68,7 +79,16 @@ class Mapped(ABC):
         limit = parallel.CONCURRENCY * self._width if concurrency is None else concurrency
         name = self._run_name
         if not name:
-            return parallel.ordered(self._once, arguments, limit, keep)
+            if limit < 1:
+                raise ValueError(parallel.TOO_FEW)
+            daemon = self._shares()
+            if daemon is None:
+                return parallel.ordered(self._once, arguments, limit, keep)
+
+            def threads() -> Iterator[Any]:
+                return parallel.ordered(self._once, arguments, limit, keep)
+
+            return pump.ordered(self._start, daemon, arguments, limit, keep, threads)
 
         def once(numbered: tuple[int, tuple[Any, ...]], batch: Batch) -> Any:
             number, args = numbered
@@ -167,6 +187,14 @@ class RemoteCallable(Mapped):
         if self._flavor in GENERATORS:
             return remote.iterate(self._target, args, kwargs, **self._extra)
         return self._sync(args, kwargs or {}, batch)
+
+    def _shares(self) -> Daemon | None:
+        # Generators start when they are read, and what is kept is looked for where it was lost.
+        plain = self._flavor not in GENERATORS and not self._target.options.kept
+        return self._target.daemon if plain else None
+
+    def _start(self) -> Start:
+        return Start(self._target, self._extra)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None

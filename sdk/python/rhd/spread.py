@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .callables import Mapped, RemoteCallable
+from .daemon import Daemon
 from .errors import PeerLost
 from .parallel import Batch
+from .pump import Start
 from .remote import GENERATORS
 
 PAUSE = 1.0
@@ -80,6 +82,20 @@ class Spread(Mapped):
         if first.is_async:
             return self.async_call(*args, **kwargs)
         return self._sync(args, kwargs)
+
+    def _shares(self) -> Daemon | None:
+        # A call that may be repeated elsewhere needs to be followed.
+        daemons = {fn._shares() for fn in self._functions}
+        return daemons.pop() if len(daemons) == 1 and not self._retries else None
+
+    def _start(self) -> Start:
+        place = self._balance.take()
+        start = self._functions[place]._start()
+
+        def ended(error: BaseException | None) -> None:
+            self._balance.give(place, isinstance(error, PeerLost) and is_lost(error))
+
+        return start._replace(ended=ended)
 
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         return self._sync(args, {}, batch)
