@@ -10,6 +10,7 @@
 mod asking;
 mod capacity;
 mod deploy;
+mod devices;
 mod host;
 mod install;
 mod intake;
@@ -93,6 +94,7 @@ struct Inner {
     installs: install::Locks,
     intake: intake::Intake,
     capacity: capacity::Capacity,
+    devices: devices::Devices,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -120,10 +122,12 @@ impl Calls {
             installs,
             intake,
             capacity,
+            devices: devices::Devices::default(),
             closing,
             tasks,
             telemetry,
         };
+        devices::confine(&inner);
         capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
     }

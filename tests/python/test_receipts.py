@@ -25,11 +25,17 @@ def pair(fresh: Fresh) -> Pair:
     return fresh("near"), fresh("far")
 
 
-def test_a_call_whose_own_daemon_died_is_attached_to_again(pair: Pair, tmp_path: Path) -> None:
+def test_a_call_whose_own_daemon_died_is_attached_to_again(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     near, _ = pair
+    attach, attached = receipts.Pursuit._attach, threading.Event()
+    monkeypatch.setattr(receipts.Pursuit, "_attach", lambda self: (attach(self), attached.set()))
     call = Underway(rh.function(wait_for).to("far").options(retries=3), tmp_path)
     near.kill()
     near.up()
+    # It runs still: what does not attach now would call it a second time.
+    until(attached.is_set, "its caller has found it")
     call.mark.touch()
     assert call.end() == "done"
     assert call.count("began") == 1

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod faults;
-mod phases;
+pub(crate) mod phases;
 
 /// Each of them writes into `folder` how often it ran.
 const SOURCE: &str = r#"
@@ -92,12 +92,12 @@ impl Traces {
     }
 }
 
-fn fresh() -> CallId {
+pub(crate) fn fresh() -> CallId {
     CallId::from_bytes(rand::random())
 }
 
 /// A call of one of the functions above.
-fn call(function: &str, args: &Value) -> (Call, Vec<u8>) {
+pub(crate) fn call(function: &str, args: &Value) -> (Call, Vec<u8>) {
     let body = serde_json::to_vec(&json!([args, {}])).unwrap();
     let call =
         Call { codec: Codec::Json, parts: vec![body.len() as u64], ..Call::new(fresh(), function) };
@@ -109,7 +109,7 @@ fn named(name: &str, detach: bool) -> Option<RunOptions> {
 }
 
 /// All replies but the final one, then that.
-async fn rest(mut replies: Replies) -> Result<(Vec<(Reply, String)>, Value), ErrorInfo> {
+pub(crate) async fn rest(mut replies: Replies) -> Result<(Vec<(Reply, String)>, Value), ErrorInfo> {
     let mut all = Vec::new();
     while let Some((reply, body)) = replies.next().await? {
         match reply {

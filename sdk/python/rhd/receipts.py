@@ -25,8 +25,8 @@ from .target import Target
 PATIENCE = 60.0
 """Seconds for which the receipt of a lost call is asked for, where it has no `timeout=`."""
 AWAY = 15.0
-"""The same, of a host that can't be reached, where nothing would be repeated. One that has gone by
-the word of its presence is not waited for."""
+"""The same, of a host that can't be reached, where nothing would be repeated. One that has gone, by
+the word of its presence, is not waited for."""
 ANSWER = 15.0
 """Seconds that one answer may take."""
 PAUSES = (0.05, 2.0)
@@ -71,6 +71,7 @@ class Pursuit:
         self._node: str | None = None
         self._made: tuple[Target, list[Any], str, dict[str, Any]] | None = None
         self.repeats = 0
+        self.patient = False
         self._began = time.monotonic()
         # Items that were passed on, and those that an attachment repeats.
         self._items = 0
@@ -88,6 +89,7 @@ class Pursuit:
         options = target.options
         self = cls(target.daemon, options.timeout, options.stream_logs)
         self.repeats = options.retries
+        self.patient = options.kept
         self._made = (target, parts, verb, extra)
         self._node = target.node_id
         self._call()
@@ -150,8 +152,8 @@ class Pursuit:
             age = int((time.monotonic() - self._began) * 1000)
             info = yield question(self.call, self._node, "info", age_ms=age)
             if info is None:
-                # With repeats left, the receipt is worth waiting for.
-                if self.repeats <= 0:
+                # Where it decides on a repetition, the receipt is worth waiting for.
+                if not self.patient:
                     yield from self._still_there(error)
                 if time.monotonic() + pause > limit:
                     raise error

@@ -228,7 +228,7 @@ class Run:
     def _pursuit(self, timeout: float | None, logs: bool) -> Pursuit:
         pursuit = Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
         # What may be started again is worth waiting for.
-        pursuit.repeats = self._begun.repeats if self._begun is not None else 0
+        pursuit.patient = self._begun is not None and self._begun.repeats > 0
         return pursuit
 
     def cancel(self) -> None:
