@@ -1,6 +1,7 @@
 //! The Unix socket: requests of clients on this machine, of this user.
 
 mod connection;
+mod many;
 mod socket;
 
 use std::{
@@ -136,6 +137,7 @@ impl Api {
                 .await;
                 Answer::of(&self.status())
             }
+            Request::Many { .. } => Answer::of(&()),
             Request::Python { .. } => Answer::of(&self.workers.python_path().await?),
             Request::Shutdown { .. } => {
                 self.stop.cancel();

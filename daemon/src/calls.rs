@@ -10,6 +10,7 @@
 mod asking;
 mod capacity;
 mod deploy;
+mod devices;
 mod host;
 mod install;
 mod intake;
@@ -33,6 +34,7 @@ use rhd_protocol::{
     compute::Offer,
     error::ErrorInfo,
     id::{Hash, NodeId},
+    machine::routing::Wish,
     service::{ServiceAd, ServiceKind},
     wire,
 };
@@ -92,6 +94,7 @@ struct Inner {
     installs: install::Locks,
     intake: intake::Intake,
     capacity: capacity::Capacity,
+    devices: devices::Devices,
     /// Set when the node drains: nothing new is taken.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -119,10 +122,12 @@ impl Calls {
             installs,
             intake,
             capacity,
+            devices: devices::Devices::default(),
             closing,
             tasks,
             telemetry,
         };
+        devices::confine(&inner);
         capacity::announce(&inner);
         Self { inner: Arc::new(inner) }
     }
@@ -217,17 +222,27 @@ impl Inner {
             call.instance = Some(inner.naming.canonical(instance)?);
         }
         call.caller = inner.mesh.name();
+        let mut key = None;
+        if let Some(run) = call.run.as_mut().filter(|run| !run.name.is_empty()) {
+            run.name = asking::run_name(inner, &run.name)?;
+            key = run.get.then(|| Hash::of(run.name.as_bytes()));
+        }
+        if key.is_some()
+            && let Some(replies) = asking::before(inner, &call).await?
+        {
+            return Ok(replies);
+        }
         let node = call.node.take();
-        let mut unreachable = Vec::new();
+        let mut wish = Wish { key, ..Wish::default() };
         loop {
-            match inner.naming.resolve(&call.service, node.as_deref(), &unreachable)? {
+            match inner.naming.resolve(&call.service, node.as_deref(), &wish)? {
                 Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
                 Route::Peer(peer) => {
                     let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
                     match opened {
                         Ok(stream) => return inner.send(stream, call, body).await,
                         // Nothing was sent: another host may have it.
-                        Err(_) if node.is_none() => unreachable.push(peer),
+                        Err(_) if node.is_none() => wish.unreachable.push(peer),
                         Err(error) => return Err(error),
                     }
                 }

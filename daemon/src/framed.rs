@@ -8,9 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 mod conn;
+mod gathered;
 mod payload;
 
 pub use conn::Conn;
+pub use gathered::Gathered;
 pub use payload::{Body, Payload, Room};
 
 /// A body is read in steps of at most this many bytes, so that a claimed length allocates nothing.

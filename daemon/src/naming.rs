@@ -107,19 +107,13 @@ impl Naming {
         peers.iter().find(|p| p.node == node).map_or_else(|| node.short(), |p| p.name.clone())
     }
 
-    /// Picks the host to call `name` on: `node` if one is given, else the best that hosts it and is
-    /// not among those that could not be reached.
-    pub fn resolve(
-        &self,
-        name: &str,
-        node: Option<&str>,
-        unreachable: &[NodeId],
-    ) -> Result<Route, ErrorInfo> {
+    /// Picks the host to call `name` on: `node` if one is given, else the best that hosts it, as the
+    /// wish says.
+    pub fn resolve(&self, name: &str, node: Option<&str>, wish: &Wish) -> Result<Route, ErrorInfo> {
         if let Some(node) = node {
             return self.node(node);
         }
-        let wish = Wish { node: None, unreachable: unreachable.to_vec() };
-        match routing::pick(&self.candidates(name), &wish) {
+        match routing::pick(&self.candidates(name), wish) {
             Ok(best) if best.here => Ok(Route::Here),
             Ok(best) => Ok(Route::Peer(best.node)),
             Err(Refusal::Unreachable { hosts }) => {

@@ -43,10 +43,10 @@ use std::{
 
 use bytes::Bytes;
 use rhd_protocol::{
-    call::Call,
+    call::{Call, RunOptions},
     error::{ErrorInfo, ErrorKind},
     id::NodeId,
-    run::Kept,
+    run::{Kept, RunInfo},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,13 +54,14 @@ use tokio_util::sync::CancellationToken;
 pub use admitted::{Admitted, Running};
 pub use attached::Attached;
 pub use config::Config;
+pub use error::no_name;
 pub use live::{Recording, Source};
 
 use admitted::Admissions;
 use attached::answer;
 use journal::Journal;
 use recent::Recent;
-use records::Records;
+use records::{Records, Taken};
 
 use crate::framed::Frame;
 
@@ -75,6 +76,15 @@ const PRUNE_AFTER: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Runs {
     records: Arc<Records>,
+}
+
+/// What became of a call that is to leave a record.
+#[derive(Debug)]
+pub enum Recorded {
+    /// It starts.
+    Now(Recording),
+    /// It does not: this run, of its name, answers in its place.
+    Before(RunInfo),
 }
 
 /// Locks a mutex whose data is whole after every panic: it holds plain values only.
@@ -111,7 +121,7 @@ impl Runs {
             config,
             dir: records,
             names,
-            recording: Mutex::default(),
+            recording: watch::Sender::default(),
             ended: watch::Sender::new(0),
         };
         Ok(Self { records: Arc::new(records) })
@@ -155,21 +165,54 @@ impl Runs {
         self.records.admissions.admit(call, from)
     }
 
-    /// Lets a call start that leaves a record: on disk before this returns.
+    /// Lets a call start that leaves a record: on disk before this returns. Where the call asks for
+    /// it, finds the run that has its name instead.
     pub async fn record(
         &self,
         call: &Call,
         body: &Bytes,
         from: NodeId,
-    ) -> Result<Recording, ErrorInfo> {
-        let name = call.run.as_ref().map(|run| run.name.clone()).unwrap_or_default();
-        error::check_name(&name).map_err(|e| e.on(&self.records.node()))?;
-        self.records.claim(&name, call.id)?;
-        let recorded = self.begin(call, body, from, &name).await;
-        if recorded.is_err() {
-            self.records.unclaim(call.id);
+    ) -> Result<Recorded, ErrorInfo> {
+        let RunOptions { name, get, .. } = call.run.clone().unwrap_or_default();
+        let (records, get) = (&self.records, get && !name.is_empty());
+        error::check_name(&name).map_err(|e| e.on(&records.node()))?;
+        while let Err(taken) = records.claim(&name, call.id) {
+            match taken {
+                Taken::Name(other) if get => {
+                    records.settled(other).await;
+                    let found = records.blocking(move |records| Ok(records.reusable(other)));
+                    if let Some(info) = found.await.flatten() {
+                        return Ok(Recorded::Before(info));
+                    }
+                }
+                Taken::Name(other) => {
+                    return Err(error::name_taken(&records.node(), &name, call.id, other));
+                }
+                Taken::Id => return Err(error::known(&records.node(), call.id, None)),
+            }
+        }
+        let recorded = match get {
+            true => self.before(&name).await,
+            false => None,
+        };
+        let recorded = match recorded {
+            Some(info) => Ok(Recorded::Before(info)),
+            None => self.begin(call, body, from, &name).await.map(Recorded::Now),
+        };
+        match recorded {
+            Ok(Recorded::Now(_)) => records.opened(call.id),
+            _ => records.unclaim(call.id),
         }
         recorded
+    }
+
+    /// The newest run of a name, if it can stand for another.
+    async fn before(&self, name: &str) -> Option<RunInfo> {
+        let name = name.to_owned();
+        let found = self.records.blocking(move |records| {
+            Ok(folder::pointed(&records.names, &name).and_then(|id| records.reusable(id)))
+        });
+        found.await.flatten()
     }
 
     async fn begin(
@@ -208,14 +251,14 @@ impl Runs {
 
     /// Begins to record a call in its middle, as its caller was lost.
     pub async fn adopt(&self, admitted: &Arc<Admitted>) -> io::Result<Recording> {
-        lock(&self.records.recording).insert(admitted.id, String::new());
+        self.records.opened(admitted.id);
         let recording = Recording::begin(&self.records, admitted, None).await;
         recording.inspect_err(|_| self.records.unclaim(admitted.id))
     }
 
     /// Cancels an adopted call that nobody attached to in time; returns when it has.
     pub async fn desert(&self, admitted: &Arc<Admitted>) {
-        let grace = Duration::from_secs(self.records.config.orphan_grace);
+        let grace = Duration::from_secs(self.records.config.orphan_grace.max(1));
         loop {
             tokio::time::sleep(grace).await;
             if !admitted.is_attended() {

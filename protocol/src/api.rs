@@ -1,7 +1,8 @@
 //! Client and daemon: requests on the Unix socket.
 //!
 //! A connection carries one request at a time: a [`Request`] frame, then [`Reply`](crate::call::Reply)
-//! frames until a final one. Answers of the daemon itself are msgpack bodies of the types below.
+//! frames until a final one; or [many calls](crate::many), once that was asked for. Answers of the
+//! daemon itself are msgpack bodies of the types below.
 
 mod answer;
 mod request;

@@ -130,13 +130,18 @@ impl Call {
 /// What a call asks of its host's records.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunOptions {
-    /// What people call it, in the caller's folder; empty: known by its call id alone.
+    /// What people call it; its caller's daemon completes a bare name by the folder that it is in.
+    /// Empty: known by its call id alone.
     #[serde(default)]
     pub name: String,
     /// Whether the answer is a [`RunInfo`](crate::run::RunInfo) as soon as the host has journaled the call, rather than
     /// its replies. Either way the call outlives its caller and is ended only by a cancellation.
     #[serde(default)]
     pub detach: bool,
+    /// Whether a run of this name that is under way or was completed answers in place of the call,
+    /// which then does not run. Of several such calls at once, one runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub get: bool,
 }
 
 /// A reply to a call or to any request of a client.
@@ -206,6 +211,18 @@ impl Reply {
         }
     }
 
+    /// The same reply as one to this call.
+    pub fn with_id(mut self, call: CallId) -> Self {
+        match &mut self {
+            Self::Log { id, .. }
+            | Self::Item { id, .. }
+            | Self::Done { id, .. }
+            | Self::Fail { id, .. } => *id = Some(call),
+            Self::Progress { .. } => {}
+        }
+        self
+    }
+
     /// A result in one part of msgpack, as all answers of a daemon itself are.
     pub fn done(body_len: usize) -> Self {
         Self::Done { id: None, codec: Codec::Msgpack, parts: vec![body_len as u64] }
@@ -214,5 +231,35 @@ impl Reply {
     /// A failure that belongs to the only call of its stream.
     pub fn fail(error: ErrorInfo) -> Self {
         Self::Fail { id: None, error }
+    }
+}
+
+/// As much of a reply as it takes to pass it on, and read faster than a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Glance {
+    /// What it is.
+    pub t: Kind,
+    /// Which call.
+    #[serde(default)]
+    pub id: Option<CallId>,
+}
+
+/// What a reply is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// [`Reply::Done`].
+    Done,
+    /// [`Reply::Fail`].
+    Fail,
+    /// One that others follow.
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    /// Whether no further reply follows.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Other)
     }
 }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod frame;
 pub mod id;
 pub mod machine;
+pub mod many;
 pub mod membership;
 pub mod name;
 pub mod presence;

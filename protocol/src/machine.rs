@@ -2,6 +2,7 @@
 //! on the caller's own monotonic clock.
 
 pub mod backoff;
+pub mod devices;
 pub mod placement;
 pub mod presence;
 pub mod queue;

@@ -11,9 +11,6 @@ use crate::{
     id::CallId,
 };
 
-/// The longest name of a run, in characters; the grammar is that of a name's segment.
-pub const MAX_NAME: usize = 100;
-
 /// How far a call got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -44,7 +41,7 @@ impl RunStatus {
 pub struct RunInfo {
     /// The call.
     pub id: CallId,
-    /// What people call it; empty when nobody named it.
+    /// What people call it, `/user/x`; empty when nobody named it.
     #[serde(default)]
     pub name: String,
     /// How far it got.

@@ -86,13 +86,17 @@ fn decode<T: DeserializeOwned>(value: &impl Serialize) -> Result<T, frame::Frame
 
 #[test]
 fn variants_from_the_future_are_errors_not_panics() {
-    use rhd_protocol::{api, call, code, error, membership, service, ticket, wire, worker};
+    use rhd_protocol::{api, call, code, error, many, membership, service, ticket, wire, worker};
     let tagged = |tag: &str, name: &str| {
         std::collections::BTreeMap::from([(tag.to_owned(), name.to_owned())])
     };
     let t = tagged("t", "fly");
     assert!(decode::<api::Request>(&tagged("op", "fly")).is_err());
+    assert!(decode::<many::Order>(&tagged("op", "fly")).is_err());
+    assert!(decode::<many::Order>(&tagged("op", "cancel")).is_err());
     assert!(decode::<call::Reply>(&t).is_err());
+    let glance = decode::<call::Glance>(&t).unwrap();
+    assert!(!glance.t.is_final() && glance.id.is_none());
     assert!(decode::<wire::Deploy>(&t).is_err());
     assert!(decode::<worker::Control>(&t).is_err());
     assert!(decode::<code::Entry>(&t).is_err());

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rhd_protocol::{
-    api::Request,
     call::{Call, Codec, Reply, RunOptions, Verb},
     error::{ErrorInfo, ErrorKind},
     frame,
@@ -82,7 +81,7 @@ impl Client {
             logs: what.logs,
             ..Call::new(CallId::from_bytes(rand::random()), what.service.clone())
         };
-        self.request(&Request::Call { call }, &body).await
+        self.send_call(call, &body).await
     }
 }
 

@@ -3,19 +3,26 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
-    address, autostart,
+    Replies, address, autostart,
     connection::{Connection, ConnectionError},
+    many::Many,
     socket_path,
 };
-use bytes::Bytes;
 use rhd_protocol::{
+    VERSION,
     api::Request,
-    call::Reply,
+    call::{Call, Reply},
     error::{ErrorInfo, ErrorKind},
+    frame::{self, FrameError},
+    id::CallId,
+    many::SMALL,
 };
 
 /// Connections kept for the next request; those beyond it are closed.
@@ -24,8 +31,21 @@ const IDLE: usize = 128;
 /// A cloneable handle on the daemon of one home.
 #[derive(Debug, Clone)]
 pub struct Client {
-    home: Arc<PathBuf>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    home: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    /// Calls under way on connections of their own.
+    alone: Arc<AtomicUsize>,
+    /// Carries the other calls.
+    many: Mutex<Option<Arc<Many>>>,
+    /// Held while that is made.
+    opening: tokio::sync::Mutex<()>,
+    /// Set when the daemon turns out to be too old for that.
+    one_each: AtomicBool,
 }
 
 impl Client {
@@ -42,7 +62,15 @@ impl Client {
 
     /// Connects to the daemon of `home`; never starts one.
     pub async fn attach(home: &Path) -> Result<Self, ErrorInfo> {
-        let client = Self { home: Arc::new(home.to_path_buf()), idle: Arc::default() };
+        let inner = Inner {
+            home: home.to_path_buf(),
+            idle: Mutex::default(),
+            alone: Arc::default(),
+            many: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            one_each: AtomicBool::new(false),
+        };
+        let client = Self { inner: Arc::new(inner) };
         let connection = client.open().await?;
         client.keep(connection);
         Ok(client)
@@ -50,55 +78,150 @@ impl Client {
 
     /// The daemon's state directory.
     pub fn home(&self) -> &Path {
-        &self.home
+        &self.inner.home
     }
 
     /// Sends a request with its body; the replies come as the daemon gives them.
     pub async fn request(&self, request: &Request, body: &[u8]) -> Result<Replies, ErrorInfo> {
-        let mut connection = match self.take() {
-            Some(connection) => connection,
-            None => self.open().await?,
-        };
         let call = match request {
-            Request::Call { call } => Some(call.id.to_string()),
-            Request::Deploy { deploy } => Some(deploy.id.to_string()),
+            Request::Call { call } => Some(call.id),
+            Request::Deploy { deploy } => Some(deploy.id),
             _ => None,
         };
+        if let Some(mut connection) = self.take() {
+            match connection.send(request, body).await {
+                Ok(()) => return Ok(Replies::own(self.clone(), connection, call)),
+                Err(ConnectionError::Frame(source)) => return Err(too_large(&source)),
+                // It was of a daemon that is gone: nothing was sent whole, so nothing ran.
+                Err(ConnectionError::Io(_)) => lock(&self.inner.idle).clear(),
+            }
+        }
+        let mut connection = self.open().await?;
         // After any other failure the daemon's answer, if it gave one, says more than a broken pipe.
         if let Err(ConnectionError::Frame(source)) = connection.send(request, body).await {
-            let message = format!("request is too large: {source}");
-            return Err(ErrorInfo::new(ErrorKind::BadRequest, message));
+            return Err(too_large(&source));
         }
-        Ok(Replies { client: self.clone(), connection: Some(connection), call })
+        Ok(Replies::own(self.clone(), connection, call))
+    }
+
+    /// Sends a call: while others are under way, on a connection that they share.
+    pub(crate) async fn send_call(&self, call: Call, body: &[u8]) -> Result<Replies, ErrorInfo> {
+        let alone = Alone::new(&self.inner.alone);
+        let id = call.id;
+        let request = Request::Call { call };
+        if alone.is_first || body.len() > SMALL || self.inner.one_each.load(Ordering::Relaxed) {
+            return Ok(self.request(&request, body).await?.counted(alone));
+        }
+        if let Some(many) = self.many().await? {
+            let head = frame::encode(&request, body.len()).map_err(|e| too_large(&e))?;
+            if many.begin(id, &head, body) {
+                return Ok(Replies::shared(self.clone(), many, id));
+            }
+        }
+        Ok(self.request(&request, body).await?.counted(alone))
+    }
+
+    /// Sends the frame of a call that was not sent before, on a connection of its own.
+    pub(crate) async fn resend(&self, id: CallId, frame: &[u8]) -> Result<Replies, ErrorInfo> {
+        let mut connection = self.open().await?;
+        // If that fails, the answer says why.
+        let _ = connection.send_bytes(frame).await;
+        Ok(Replies::own(self.clone(), connection, Some(id)))
+    }
+
+    /// The connection for many calls; none where the daemon knows no such thing.
+    async fn many(&self) -> Result<Option<Arc<Many>>, ErrorInfo> {
+        if let Some(many) = self.shared() {
+            return Ok(Some(many));
+        }
+        let _opening = self.inner.opening.lock().await;
+        if let Some(many) = self.shared() {
+            return Ok(Some(many));
+        }
+        if self.inner.one_each.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut connection = self.open().await?;
+        let switched = async {
+            connection.send(&Request::Many { v: VERSION }, &[]).await?;
+            connection.receive::<Reply>().await
+        };
+        match switched.await {
+            Ok(Some((Reply::Done { .. }, _))) => {
+                let many = Arc::new(Many::start(connection));
+                *lock(&self.inner.many) = Some(many.clone());
+                Ok(Some(many))
+            }
+            Ok(Some((Reply::Fail { .. }, _))) => {
+                self.inner.one_each.store(true, Ordering::Relaxed);
+                self.keep(connection);
+                Ok(None)
+            }
+            // The call's own connection finds out what is wrong.
+            _ => Ok(None),
+        }
+    }
+
+    fn shared(&self) -> Option<Arc<Many>> {
+        lock(&self.inner.many).clone().filter(|many| many.is_alive())
     }
 
     async fn open(&self) -> Result<Connection, ErrorInfo> {
-        let path = socket_path(&self.home);
+        let path = socket_path(&self.inner.home);
         match address::connect(&path).await {
             Ok(stream) => {
                 // The daemon hears no other user; nor shall this one talk to somebody else's daemon.
                 let owner = stream.peer_cred().map(|cred| cred.uid());
                 if owner.is_ok_and(|uid| uid != rustix::process::geteuid().as_raw()) {
-                    return Err(not_ours(&self.home));
+                    return Err(not_ours(&self.inner.home));
                 }
                 Ok(Connection::new(stream))
             }
-            Err(source) => Err(no_connection(&self.home, &path, &source)),
+            Err(source) => Err(no_connection(&self.inner.home, &path, &source)),
         }
     }
 
     fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.inner.idle);
         // A connection that the daemon closed meanwhile must not cost a request.
         std::iter::from_fn(|| idle.pop()).find(Connection::is_idle)
     }
 
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn keep(&self, connection: Connection) {
+        let mut idle = lock(&self.inner.idle);
         if idle.len() < IDLE {
             idle.push(connection);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a call that has a connection of its own.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    calls: Arc<AtomicUsize>,
+    /// Whether no other call had.
+    is_first: bool,
+}
+
+impl Alone {
+    fn new(calls: &Arc<AtomicUsize>) -> Self {
+        let is_first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        Self { calls: calls.clone(), is_first }
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn too_large(source: &FrameError) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, format!("request is too large: {source}"))
 }
 
 fn not_ours(home: &Path) -> ErrorInfo {
@@ -117,54 +240,4 @@ fn no_connection(home: &Path, path: &Path, source: &io::Error) -> ErrorInfo {
         _ => format!("can't connect to {}: {source}", path.display()),
     };
     ErrorInfo::new(ErrorKind::DaemonUnavailable, message).hint(start)
-}
-
-/// The replies to one request; dropping them before the final one cancels it.
-#[derive(Debug)]
-pub struct Replies {
-    client: Client,
-    connection: Option<Connection>,
-    call: Option<String>,
-}
-
-impl Replies {
-    /// Waits for the next reply; `None` after the final one.
-    pub async fn next(&mut self) -> Result<Option<(Reply, Bytes)>, ErrorInfo> {
-        let Some(mut connection) = self.connection.take() else {
-            return Ok(None);
-        };
-        let (reply, body): (Reply, Bytes) = match connection.receive().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) | Err(ConnectionError::Io(_)) => return Err(self.lost()),
-            Err(ConnectionError::Frame(source)) => {
-                return Err(ErrorInfo::new(
-                    ErrorKind::VersionMismatch,
-                    format!("the daemon's answer is not understood: {source}"),
-                )
-                .hint("client and daemon differ; restart the daemon: rhd down, rhd up --detach"));
-            }
-        };
-        if reply.is_final() {
-            self.client.keep(connection);
-        } else {
-            self.connection = Some(connection);
-        }
-        Ok(Some((reply, body)))
-    }
-
-    fn lost(&self) -> ErrorInfo {
-        match &self.call {
-            Some(call) => ErrorInfo::new(
-                ErrorKind::PeerLost,
-                "the local daemon went away during the call; it may have run and was not repeated",
-            )
-            .call(call)
-            .hint("see why: rhd doctor"),
-            None => ErrorInfo::new(
-                ErrorKind::DaemonUnavailable,
-                "the daemon went away before it answered",
-            )
-            .hint("see why: rhd doctor"),
-        }
-    }
 }

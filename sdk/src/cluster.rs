@@ -32,6 +32,11 @@ impl Cluster {
         self.node.as_deref()
     }
 
+    /// What names it to the daemon, where no name would mean any node.
+    pub(crate) fn pin(&self) -> String {
+        self.node.as_deref().unwrap_or("here").to_owned()
+    }
+
     /// A function that it hosts, by name. What it takes (a tuple) and returns is for the caller to
     /// say.
     pub fn function<A: Args, R>(&self, name: &str) -> Function<A, R> {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// A body is read in steps of at most this many bytes, so that a claimed length allocates nothing.
-const STEP: usize = 1024 * 1024;
+pub(crate) const STEP: usize = 1024 * 1024;
 /// Bytes asked of the socket at once while small frames come in.
 const READ: usize = 8 * 1024;
 /// Bodies up to this size are joined with their header into one write.
@@ -59,25 +59,30 @@ impl Connection {
         Ok(self.stream.write_all(body).await?)
     }
 
+    /// Sends a frame that was encoded before.
+    pub(crate) async fn send_bytes(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.stream.write_all(frame).await
+    }
+
     /// Reads a frame; `None` when the daemon closed between frames.
     pub(crate) async fn receive<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Bytes)>, ConnectionError> {
-        let lengths = loop {
-            if let Some(prefix) = self.read.first_chunk::<PREFIX>() {
-                break Prefix::parse(*prefix, MAX_BODY)?;
+        loop {
+            match cut(&mut self.read)? {
+                Cut::Frame(header, body) => return Ok(Some((frame::decode(&header)?, body))),
+                Cut::Missing(bytes) => {
+                    if !self.fill(bytes).await? {
+                        return Ok(None);
+                    }
+                }
             }
-            if !self.fill(PREFIX - self.read.len()).await? {
-                return Ok(None);
-            }
-        };
-        let whole = PREFIX + lengths.header + lengths.body;
-        while self.read.len() < whole {
-            self.fill(whole - self.read.len()).await?;
         }
-        let mut frame = self.read.split_to(whole);
-        let body = frame.split_off(PREFIX + lengths.header).freeze();
-        Ok(Some((frame::decode(&frame[PREFIX..])?, body)))
+    }
+
+    /// The socket, and what was read from it and not yet handed out.
+    pub(crate) fn into_parts(self) -> (UnixStream, BytesMut) {
+        (self.stream, self.read)
     }
 
     /// Reads some of the bytes that are missing; false when the daemon closed between frames.
@@ -88,4 +93,27 @@ impl Connection {
         }
         if self.read.is_empty() { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
+}
+
+/// The beginning of what was read.
+pub(crate) enum Cut {
+    /// Header and body of a frame.
+    Frame(Bytes, Bytes),
+    /// Not a whole frame: at least so many bytes are missing.
+    Missing(usize),
+}
+
+/// Cuts a frame off what was read.
+pub(crate) fn cut(read: &mut BytesMut) -> Result<Cut, FrameError> {
+    let Some(prefix) = read.first_chunk::<PREFIX>() else {
+        return Ok(Cut::Missing(PREFIX - read.len()));
+    };
+    let lengths = Prefix::parse(*prefix, MAX_BODY)?;
+    let whole = PREFIX + lengths.header + lengths.body;
+    if read.len() < whole {
+        return Ok(Cut::Missing(whole - read.len()));
+    }
+    let mut header = read.split_to(whole);
+    let body = header.split_off(PREFIX + lengths.header).freeze();
+    Ok(Cut::Frame(header.split_off(PREFIX).freeze(), body))
 }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::future::try_join_all;
 use rhd_protocol::{
     VERSION,
     api::DeployRequest,
@@ -14,7 +15,7 @@ use rhd_protocol::{
     id::CallId,
 };
 
-use crate::{Args, Cluster, Env, Function, worker};
+use crate::{Args, Client, Cluster, Env, Function, Spread, worker};
 
 /// A function that is compiled into this program; `#[function]` implements it.
 pub trait Native: Sized {
@@ -38,7 +39,7 @@ pub trait Native: Sized {
 type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a function is put on a node.
-#[must_use = "it is put on a node by .to(&cluster)"]
+#[must_use = "it is put on a node by .to(&cluster), or by .place(&client)"]
 pub struct Deploy<F> {
     name: Option<String>,
     env: Env,
@@ -79,14 +80,38 @@ impl<F: Native> Deploy<F> {
 
     /// Puts it there: sends the program, where the node lacks it, and starts that as a worker.
     pub async fn to(self, cluster: &Cluster) -> Result<F, ErrorInfo> {
+        Ok(F::over(self.send(cluster.client(), cluster.name(), false).await?))
+    }
+
+    /// Puts it where what its env [needs](Env::need) is free, as the daemon judges by what nodes
+    /// report; on the daemon's own node, where it needs nothing.
+    pub async fn place(self, client: &Client) -> Result<F, ErrorInfo> {
+        Ok(F::over(self.send(client, None, true).await?))
+    }
+
+    /// Puts it on each of these clusters, side by side.
+    pub async fn to_all(
+        self,
+        clusters: &[Cluster],
+    ) -> Result<Spread<F::Args, F::Output>, ErrorInfo> {
+        let sent = clusters.iter().map(|to| self.send(to.client(), to.name(), false));
+        Spread::of(try_join_all(sent).await?)
+    }
+
+    async fn send(
+        &self,
+        client: &Client,
+        node: Option<&str>,
+        place: bool,
+    ) -> Result<Function<F::Args, F::Output>, ErrorInfo> {
         let binary = program(self.env.program.as_deref())?;
         let deploy = DeployRequest {
             v: VERSION,
             id: CallId::from_bytes(rand::random()),
-            node: cluster.name().map(str::to_owned),
-            place: false,
-            name: self.name.unwrap_or_else(|| F::NAME.to_owned()),
-            env: self.env.spec,
+            node: node.map(str::to_owned),
+            place,
+            name: self.name.as_deref().unwrap_or(F::NAME).to_owned(),
+            env: self.env.spec.clone(),
             roots: Vec::new(),
             entry: Entry::Native { symbol: F::SYMBOL.to_owned() },
             binary: Some(binary),
@@ -96,9 +121,8 @@ impl<F: Native> Deploy<F> {
                 progress(line);
             }
         };
-        let deployed = cluster.client().deploy(deploy, &[], progress).await?;
-        let function = cluster.client().function(&deployed.name).on_node(deployed.node_id);
-        Ok(F::over(function))
+        let deployed = client.deploy(deploy, &[], progress).await?;
+        Ok(client.function(&deployed.name).on_node(deployed.node_id, deployed.node))
     }
 }
 

@@ -98,3 +98,9 @@ impl Env {
         cluster.client().env_build(self.spec.clone(), cluster.name(), progress).await
     }
 }
+
+impl From<EnvSpec> for Env {
+    fn from(spec: EnvSpec) -> Self {
+        Self { spec, program: None }
+    }
+}

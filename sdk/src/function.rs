@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::Stream;
 use rhd_protocol::{
     call::{Codec, RunOptions},
     error::ErrorInfo,
@@ -10,7 +10,7 @@ use rhd_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{Args, Client, Cluster, Invocation, Items, Replies, Run, calls};
+use crate::{Args, Client, Cluster, Invocation, Items, Replies, Run, calls, ordered::ordered};
 
 /// Takes what a call wrote: the descriptor (1 stdout, 2 stderr) and the bytes.
 pub(crate) type Output = Arc<dyn Fn(u8, &[u8]) + Send + Sync>;
@@ -28,6 +28,8 @@ pub(crate) type Output = Arc<dyn Fn(u8, &[u8]) + Send + Sync>;
 pub struct Function<A, R> {
     client: Client,
     what: Invocation,
+    /// The name of its node, where its id is in `what`.
+    node: Option<String>,
     output: Option<Output>,
     types: PhantomData<fn(A) -> R>,
 }
@@ -35,7 +37,8 @@ pub struct Function<A, R> {
 impl<A, R> Clone for Function<A, R> {
     fn clone(&self) -> Self {
         let (client, what) = (self.client.clone(), self.what.clone());
-        Self { client, what, output: self.output.clone(), types: PhantomData }
+        let (node, output) = (self.node.clone(), self.output.clone());
+        Self { client, what, node, output, types: PhantomData }
     }
 }
 
@@ -47,19 +50,25 @@ impl<A, R> fmt::Debug for Function<A, R> {
 
 impl<A, R> Function<A, R> {
     pub(crate) fn new(client: Client, name: &str) -> Self {
-        Self { client, what: Invocation::of(name), output: None, types: PhantomData }
+        let what = Invocation::of(name);
+        Self { client, what, node: None, output: None, types: PhantomData }
     }
 
     /// The same function on this node and no other.
     #[must_use]
     pub fn on(mut self, cluster: &Cluster) -> Self {
-        self.what.node = cluster.name().map(str::to_owned);
+        (self.what.node, self.node) = (Some(cluster.pin()), None);
         self
     }
 
-    pub(crate) fn on_node(mut self, id: String) -> Self {
-        self.what.node = Some(id);
+    pub(crate) fn on_node(mut self, id: String, name: String) -> Self {
+        (self.what.node, self.node) = (Some(id), Some(name));
         self
+    }
+
+    /// The name of the node that it is on, unless that may be any that hosts it.
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref().or(self.what.node.as_deref())
     }
 
     /// What each call may take from now on.
@@ -113,11 +122,20 @@ impl<A: Args, R: DeserializeOwned> Function<A, R> {
 
     /// The same, under a name.
     pub async fn run_named(&self, name: &str, args: A) -> Result<Run<R>, ErrorInfo> {
-        let options = RunOptions { name: name.to_owned(), detach: true };
+        let options = RunOptions { name: name.to_owned(), detach: true, ..RunOptions::default() };
         let what = Invocation { run: Some(options), logs: true, ..self.what.clone() };
         let replies = self.start(&what, &args).await?;
         let info: RunInfo = calls::result(replies, &what.service, |_, _| ()).await?;
         Ok(Run::of(self.client.clone(), info.id.to_string(), Some(info.host)))
+    }
+
+    /// The result of the run of this name, where it was completed; waits for it, where it is under
+    /// way; else calls, under this name. Of many who do so at once, one calls.
+    pub async fn get_or_call(&self, name: &str, args: A) -> Result<R, ErrorInfo> {
+        let options = RunOptions { name: name.to_owned(), get: true, ..RunOptions::default() };
+        let what = Invocation { run: Some(options), ..self.what.clone() };
+        let function = Self { what, ..self.clone() };
+        function.call(args).await
     }
 
     /// Calls it with each of the arguments, at most `concurrency` at a time; results come in order.
@@ -126,11 +144,11 @@ impl<A: Args, R: DeserializeOwned> Function<A, R> {
         I: IntoIterator<Item = A>,
     {
         let function = self.clone();
-        let calls = stream::iter(inputs).map(move |args| {
+        let calls = inputs.into_iter().map(move |args| {
             let function = function.clone();
             async move { function.call(args).await }
         });
-        calls.buffered(concurrency.max(1))
+        ordered(calls, concurrency)
     }
 
     async fn start(&self, what: &Invocation, args: &A) -> Result<Replies, ErrorInfo> {

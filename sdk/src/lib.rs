@@ -75,8 +75,33 @@
 //! # }
 //! ```
 //!
-//! Each request has a connection to the daemon of its own while it is under way; connections are
-//! kept for the next. Dropping a call's future, its [`Items`] or its [`Replies`] cancels it.
+//! A function goes where its env's needs are met, or to several nodes at once; objects stay in the
+//! memory of a node for whatever runs there:
+//!
+//! ```no_run
+//! # use futures::TryStreamExt;
+//! use rhd_sdk as rhd;
+//!
+//! # #[rhd::function]
+//! # fn square(x: u64) -> u64 { x * x }
+//! # async fn example(client: rhd::Client) -> Result<(), rhd::ErrorInfo> {
+//! let anywhere = square::deploy().env(&rhd::Env::new().need("gpus", 1_000)).place(&client).await?;
+//! println!("on {}", anywhere.remote().node().unwrap_or("any node"));
+//!
+//! let nodes = [client.cluster("box"), client.cluster("gpu")];
+//! let everywhere = square::deploy().to_all(&nodes).await?;
+//! let squares: Vec<u64> = everywhere.map((0..100).map(|n| (n,)), 16).try_collect().await?;
+//!
+//! nodes[0].put("squares", &squares).await?;
+//! let same: Option<Vec<u64>> = nodes[0].get("squares").await?;
+//! let nightly = anywhere.remote().get_or_call("nightly", (7,)).await?; // calls once, by this name
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request has a connection to the daemon of its own while it is under way; small calls that are
+//! made meanwhile share one. Connections are kept for later requests. Dropping a call's future, its
+//! [`Items`] or its [`Replies`] cancels it.
 
 mod address;
 mod args;
@@ -90,9 +115,14 @@ mod deploy;
 mod env;
 mod function;
 mod items;
+mod many;
 mod module;
+mod objects;
+mod ordered;
+mod replies;
 mod requests;
 mod run;
+mod spread;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
@@ -100,13 +130,15 @@ use std::path::{Path, PathBuf};
 pub use args::Args;
 pub use blob::Blob;
 pub use calls::{Invocation, body_of, value_of};
-pub use client::{Client, Replies};
+pub use client::Client;
 pub use cluster::Cluster;
 pub use deploy::{Deploy, Native};
 pub use env::Env;
 pub use function::Function;
 pub use items::Items;
 pub use module::Module;
+pub use objects::Objects;
+pub use replies::Replies;
 pub use rhd_macros::function;
 pub use rhd_protocol::{
     self as protocol,
@@ -115,6 +147,7 @@ pub use rhd_protocol::{
     run::{RunInfo, RunStatus},
 };
 pub use run::Run;
+pub use spread::Spread;
 pub use worker::{Cancellation, cancellation, cancelled};
 
 /// The name of the daemon's socket in its home.

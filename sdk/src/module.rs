@@ -35,7 +35,7 @@ impl Module {
     /// The same module on this node and no other.
     #[must_use]
     pub fn on(mut self, cluster: &Cluster) -> Self {
-        self.what.node = cluster.name().map(str::to_owned);
+        self.what.node = Some(cluster.pin());
         self
     }
 

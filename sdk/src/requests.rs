@@ -100,15 +100,17 @@ impl Client {
         self.send(&Request::Deploy { deploy }, entry, progress).await
     }
 
-    /// The runs of `node`, or of every node that can be reached, newest first.
+    /// The runs of `node`, or of every node that can be reached, newest first; `progress` takes a
+    /// line that names those that can't be.
     pub async fn runs(
         &self,
         node: Option<&str>,
         name: Option<&str>,
         limit: u32,
+        progress: impl FnMut(&str),
     ) -> Result<Vec<RunInfo>, ErrorInfo> {
         let (node, name) = (node.map(str::to_owned), name.map(str::to_owned));
-        self.ask(&Request::Runs { v: VERSION, node, name, limit }, |_| ()).await
+        self.ask(&Request::Runs { v: VERSION, node, name, limit }, progress).await
     }
 
     /// How far a run got, by its name or the id of its call.

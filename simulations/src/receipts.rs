@@ -15,10 +15,12 @@ use rhd_protocol::{
 use crate::{rng::Rng, world::Broken};
 
 mod caller;
+mod fate;
 mod host;
 mod scenario;
 mod truth;
 
+pub use fate::{FATES, Fate, run_with_fate};
 pub use scenario::{Fault, Metrics, NAME, Scenario, scenario};
 
 use caller::Caller;
@@ -83,27 +85,18 @@ struct World<'a> {
     events: u64,
     ids: u64,
     metrics: Metrics,
+    /// Messages so far, and what becomes of one of them.
+    messages: u64,
+    fate: Option<(u64, Fate)>,
 }
 
 /// Runs a scenario from a seed until every call has ended.
 pub fn run(scenario: &Scenario, seed: u64) -> Result<Metrics, Broken> {
-    let mut world = World::new(scenario, seed);
-    while let Some(((at, _), event)) = world.queue.pop_first() {
-        world.now = at;
-        world.handle(event)?;
-        if at > DAWN_MS + scenario.chaos_ms + SETTLE_MS {
-            return Err(world.broken("calls go on for ever"));
-        }
-        if world.callers.iter().all(|caller| caller.idle) && !world.chaos() {
-            world.metrics.settle_ms = at.saturating_sub(DAWN_MS + scenario.chaos_ms);
-            return Ok(world.metrics);
-        }
-    }
-    Err(world.broken("nothing happens any more"))
+    World::new(scenario, seed, None).run()
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+    fn new(scenario: &'a Scenario, seed: u64, fate: Option<(u64, Fate)>) -> Self {
         let mut rng = Rng::new(seed);
         // Clocks that differ by less than receipts allow for.
         let mut hosts: Vec<Host> =
@@ -120,6 +113,8 @@ impl<'a> World<'a> {
             events: 0,
             ids: 0,
             metrics: Metrics::default(),
+            messages: 0,
+            fate,
         };
         for caller in 0..scenario.callers {
             world.callers.push(Caller::new(scenario.calls));
@@ -128,6 +123,22 @@ impl<'a> World<'a> {
         world.at(0, Event::Fault);
         world.at(0, Event::Flush);
         world
+    }
+
+    fn run(&mut self) -> Result<Metrics, Broken> {
+        let chaos_ends = DAWN_MS + self.scenario.chaos_ms;
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.handle(event)?;
+            if at > chaos_ends + SETTLE_MS {
+                return Err(self.broken("calls go on for ever"));
+            }
+            if self.callers.iter().all(|caller| caller.idle) && !self.chaos() {
+                self.metrics.settle_ms = at.saturating_sub(chaos_ends);
+                return Ok(self.metrics.clone());
+            }
+        }
+        Err(self.broken("nothing happens any more"))
     }
 
     fn chaos(&self) -> bool {
@@ -172,6 +183,11 @@ impl<'a> World<'a> {
 
     /// How long a message takes: none when it is lost, two when it is doubled.
     fn ways(&mut self) -> Vec<u64> {
+        let ways = self.chance();
+        self.fated(ways)
+    }
+
+    fn chance(&mut self) -> Vec<u64> {
         let [low, high] = self.scenario.delay_ms;
         if !self.chaos() {
             return vec![low];

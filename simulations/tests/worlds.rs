@@ -40,6 +40,44 @@ fn receipts_hold() {
     holds(receipts::NAME, &receipts::scenario().unwrap());
 }
 
+/// Every message of small worlds, lost, doubled and late, one at a time: with hosts that stay up, and
+/// with hosts that are killed meanwhile.
+#[test]
+fn no_message_is_needed_and_none_is_too_many() {
+    let small = receipts::Scenario {
+        hosts: 2,
+        callers: 2,
+        calls: 3,
+        chaos_ms: 20_000,
+        loss_percent: 0,
+        duplicate_percent: 0,
+        delay_ms: [5, 400],
+        ..receipts::scenario().unwrap()
+    };
+    let calm = receipts::Scenario {
+        faults: [(receipts::Fault::CutOff, 1)].into(),
+        fault_every_ms: 1 << 40,
+        ..small.clone()
+    };
+    for (scenario, is_calm) in [(small, false), (calm, true)] {
+        for seed in 0..20 {
+            let (plain, messages) = receipts::run_with_fate(&scenario, seed, None).unwrap();
+            let mut differ = 0;
+            for number in 0..messages {
+                for fate in receipts::FATES {
+                    let run = receipts::run_with_fate(&scenario, seed, Some((number, fate)));
+                    let (metrics, _) = run
+                        .unwrap_or_else(|e| panic!("seed {seed}, message {number} {fate:?}: {e}"));
+                    differ += u64::from(metrics != plain);
+                    // One message that misses costs nobody a result where nobody fails.
+                    assert!(!is_calm || metrics.given_up == 0, "seed {seed}, {number} {fate:?}");
+                }
+            }
+            assert!(differ > messages / 2, "seed {seed}: fates are felt");
+        }
+    }
+}
+
 #[test]
 fn kept_seeds_name_scenarios() {
     let all = scenario::all().unwrap();

@@ -44,6 +44,8 @@ class Node:
         self.home = home
         self.name = name
         self.settings = settings
+        # What becomes the daemon once it has prepared the place for it.
+        self.wrapper: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     def cli(self, *args: str, check: bool = True) -> str:
@@ -76,7 +78,7 @@ class Node:
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "out.log", "ab") as out:
             self.process = subprocess.Popen(
-                [BINARY, "--home", str(self.home), "up"],
+                [*self.wrapper, BINARY, "--home", str(self.home), "up"],
                 env=env,
                 stdout=out,
                 stderr=out,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import rhd as rh
 from conftest import script, until
+from rhd import daemon, lease
 
 
 def pid() -> int:
@@ -238,3 +239,20 @@ def test_a_cancelled_map_frees_its_node(beta: str) -> None:
     results.close()
     until(lambda: rh.cluster("beta").status()["load"] == 0, "no call is under way")
     assert threading.active_count() < 50
+
+
+def test_what_is_taken_off_in_vain_hurries_no_later_call(beta: str) -> None:
+    def nap(seconds: float) -> str:
+        import time
+
+        time.sleep(seconds)
+        return "rested"
+
+    remote = rh.function(nap).to(beta)
+    at = daemon.daemon()
+    at.drop_idle()
+    # Gone already: the daemon says so, and its answer leaves the connection to the next call.
+    lease.end(at, {"op": "remove", "v": rh.VERSION, "name": ".gone", "node": None}, 0.2)
+    (conn,) = at._idle
+    assert conn.sock.gettimeout() is None
+    assert remote(0.5) == "rested"

@@ -64,6 +64,42 @@ def test_what_an_env_needs_is_held_while_something_lives_in_it(realm: Any) -> No
     until(lambda: free("east", "gpus") == 2, "what nobody holds is free again")
 
 
+def visible() -> str | None:
+    import os
+
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_gpus_that_an_env_holds_are_its_own_by_index(fresh: Any) -> None:
+    node = fresh("box", RHD_NODE_RESOURCES="{gpus=5}")
+
+    def seen(name: str, gpus: float, **more: Any) -> Any:
+        return rh.function(visible).to(
+            "here", env=rh.env(name=name, compute={"gpus": gpus}, **more)
+        )
+
+    one, two, half = seen("one", 1), seen("two", 2, workers=2), seen("half", 0.5)
+    assert (one(), two(), half()) == ("0", "1,2", "3")
+    other = seen("other", 0.5)
+    assert other() == "3", "two halves share one"
+    # All its processes, what its commands see, and after a restart.
+    assert {two() for _ in range(8)} == {"1,2"}
+    assert rh.here.run("echo $CUDA_VISIBLE_DEVICES", env="two")[0][1] == "1,2\n"
+    assert rh.function(visible).to("here")() is None, "who asks for none is not confined"
+    own = seen("own", 0.25, env_vars={"CUDA_VISIBLE_DEVICES": "7"})
+    assert own() == "7", "who says it is believed"
+    node.stop()
+    node.up()
+    assert (one(), two(), half(), other(), own()) == ("0", "1,2", "3", "3", "7")
+    # What nobody holds any more goes to the next, and back to nobody who had it.
+    del one
+    until(lambda: free("box", "gpus") >= 1, "it is free again")
+    following = seen("next", 1)
+    assert following() == "0"
+    with pytest.raises(rh.QueueFull):
+        seen("one", 1)
+
+
 def test_a_refusal_names_every_node_and_its_reason(realm: Any) -> None:
     with pytest.raises(rh.EnvError) as caught:
         rh.function(where).to(env=rh.env(compute={"gpus": 4, "labels": {"zone": "east"}}))

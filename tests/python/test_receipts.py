@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import rhd as rh
 from conftest import Node, until
-from rhd import receipts
+from rhd import console, receipts
 from test_lost_daemons import Underway, wait_for
 
 Fresh = Callable[..., Node]
@@ -25,11 +25,17 @@ def pair(fresh: Fresh) -> Pair:
     return fresh("near"), fresh("far")
 
 
-def test_a_call_whose_own_daemon_died_is_attached_to_again(pair: Pair, tmp_path: Path) -> None:
+def test_a_call_whose_own_daemon_died_is_attached_to_again(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     near, _ = pair
+    attach, attached = receipts.Pursuit._attach, threading.Event()
+    monkeypatch.setattr(receipts.Pursuit, "_attach", lambda self: (attach(self), attached.set()))
     call = Underway(rh.function(wait_for).to("far").options(retries=3), tmp_path)
     near.kill()
     near.up()
+    # It runs still: what does not attach now would call it a second time.
+    until(attached.is_set, "its caller has found it")
     call.mark.touch()
     assert call.end() == "done"
     assert call.count("began") == 1
@@ -262,3 +268,43 @@ def test_items_of_a_lost_node_go_to_another(pair: Pair, fresh: Fresh, tmp_path: 
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_run_that_never_arrived_is_started_once_more(pair: Pair, tmp_path: Path) -> None:
+    near, _ = pair
+    remote = rh.function(wait_for).to("far").options(retries=1, run_name="once-more")
+    lines, mark = tmp_path / "lines", tmp_path / "mark"
+    began: list[rh.Run] = []
+    # It takes what comes to its socket, and dies before it reads it.
+    near.process.send_signal(signal.SIGSTOP)
+    thread = threading.Thread(target=lambda: began.append(remote.run(str(lines), str(mark))))
+    thread.start()
+    until(lambda: waiting_at(near), "the request is on its way")
+    near.kill()
+    near.up()
+    thread.join(60)
+    mark.touch()
+    assert began[0].result() == "done" and lines.read_text().count("began") == 1
+    assert rh.run("once-more").id == began[0].id
+
+
+def waiting_at(node: Node) -> bool:
+    """Whether a request waits unread at a node that is stopped."""
+    return any(conn.call for conn in list(console.underway))
+
+
+def test_a_run_whose_host_died_is_started_once_more(pair: Pair, tmp_path: Path) -> None:
+    _, far = pair
+    lines, mark = tmp_path / "lines", tmp_path / "mark"
+    remote = rh.function(wait_for).to("far")
+    runs = [remote.options(retries=n).run(str(lines), str(mark)) for n in (0, 1)]
+    until(lambda: lines.exists() and lines.read_text().count("began") == 2, "both run")
+    first = runs[1].id
+    far.kill()
+    mark.touch()
+    far.up()
+    assert runs[1].result() == "done"
+    assert runs[1].id != first and rh.run(first).status == "INTERRUPTED"
+    with pytest.raises(rh.PeerLost):
+        runs[0].result()
+    assert lines.read_text().count("began") == 3

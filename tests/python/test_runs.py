@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +80,17 @@ def test_output_is_followed_line_by_line(where: str, tmp_path: Path) -> None:
     assert {next(lines), next(lines)} == {"began\n", "oops\n"}
     (tmp_path / "go").touch()
     assert list(lines) == ["ended\n"]
+
+
+def test_output_that_ends_inside_a_character_is_shown_as_such(where: str) -> None:
+    def cut() -> None:
+        import sys
+
+        sys.stdout.buffer.write(b"a\nb\xc3")
+
+    run = rh.function(cut).to(where).run()
+    assert list(run.logs(follow=True)) == ["a\n", "b\ufffd"]
+    assert run.stdout() == "a\nb\ufffd"
 
 
 def test_a_failed_run_raises_its_own_exception(where: str, tmp_path: Path) -> None:
@@ -217,7 +227,7 @@ def test_a_named_run_is_found_by_its_name(where: str, name: str) -> None:
         rh.run(name).result()
     assert double.options(run_name=name)(4) == 8
     found = rh.run(name)
-    assert found.result() == 8 and found.name == name and found.stdout() == "on it\n"
+    assert found.result() == 8 and found.name == f"/ann/{name}" and found.stdout() == "on it\n"
     # The newest has the name; a handle stays with the run it found.
     assert double.options(run_name=name)(5) == 10
     assert rh.run(name).result() == 10 and found.result() == 8
@@ -253,44 +263,15 @@ def test_a_call_in_a_block_fails_as_it_would_elsewhere(where: str, name: str) ->
     assert r.status == "ERROR"
 
 
-def test_get_or_call_reuses_what_was_completed(where: str, name: str, tmp_path: Path) -> None:
-    remote = rh.function(work).to(where)
-    failing = rh.function(lambda: 1 / 0).to(where)
-    with pytest.raises(ZeroDivisionError):
-        failing.get_or_call(name)
-    (tmp_path / "go").touch()
-    assert remote.get_or_call(name, str(tmp_path), 1) == 1
-    assert remote.get_or_call(name, str(tmp_path), 2) == 1
-    assert begun(tmp_path) == 1
-
-    async def add(x):
-        return x + 1
-
-    later = rh.function(add).to(where)
-
-    async def main() -> list[int]:
-        return [await later.get_or_call(f"{name}-async", n) for n in range(3)]
-
-    assert asyncio.run(main()) == [1, 1, 1]
-
-
-def test_get_or_call_waits_for_what_is_under_way(
-    where: str, name: str, tmp_path: Path, capfd: Any
-) -> None:
-    remote = rh.function(work).to(where)
-    got: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda: got.append(remote.get_or_call(name, str(tmp_path))))
-        for _ in range(3)
-    ]
-    threads[0].start()
-    until(lambda: begun(tmp_path), "it began")
-    for thread in threads[1:]:
-        thread.start()
-    (tmp_path / "go").touch()
-    for thread in threads:
-        thread.join(30)
-    assert got == ["done"] * 3 and begun(tmp_path) == 1
+def test_names_of_runs_are_paths(where: str, name: str) -> None:
+    double = rh.function(lambda x: 2 * x).to(where)
+    assert double.options(run_name=f"nightly/{name}")(1) == 2
+    assert double.options(run_name=f"@/{name}")(2) == 4
+    assert double.options(run_name=f"/team/{name}")(3) == 6
+    assert rh.run(f"/ann/nightly/{name}").result() == 2
+    assert rh.run(name).result() == 4 and rh.run(f"/ann/{name}").name == f"/ann/{name}"
+    assert rh.run(f"/team/{name}").result() == 6
+    assert [run.result() for run in rh.Run.list(name=f"/team/{name}")] == [6]
 
 
 def test_a_run_outlives_the_program_that_started_it(where: str, tmp_path: Path) -> None:
@@ -374,8 +355,10 @@ def test_a_dropped_task_ends_its_call(where: str, tmp_path: Path, options: Any) 
 @pytest.mark.parametrize("options", [{"run_name": "late"}, {"retries": 1}, {}])
 def test_a_deadline_ends_every_kind_of_call(where: str, tmp_path: Path, options: Any) -> None:
     remote = rh.function(work).to(where).options(timeout=1.0, **options)
-    with pytest.raises(rh.Timeout):
+    with pytest.raises(rh.Timeout) as caught:
         remote(str(tmp_path))
+    # Its host's word, not that of a client who hears nothing.
+    assert "longer than its timeout" in str(caught.value) and caught.value.node
     until((tmp_path / "over").exists, "it was interrupted")
     assert begun(tmp_path) == 1
 
@@ -419,6 +402,6 @@ def test_receipts_tell_of_plain_calls_too(where: str) -> None:
 def test_names_of_runs_are_checked_where_they_are_used(where: str) -> None:
     remote = rh.function(lambda: sys.version).to(where)
     with pytest.raises(rh.RhdError):
-        remote.options(run_name="no/slashes")()
+        remote.options(run_name="no spaces")()
     with pytest.raises(TypeError):
         rh.run("")

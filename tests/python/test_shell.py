@@ -195,3 +195,27 @@ def test_without_an_env_packages_go_into_the_nodes_own_interpreter(
     assert "no-such-package-as-this-one-rhd" in str(caught.value) and caught.value.hint
     rh.here.install_packages([package])
     assert rh.here.run_python("import tiny_rhd_package as t; print(t.x)") == [(0, "42\n", "")]
+
+
+def test_what_can_not_be_installed_leaves_the_env_as_it_is(beta: str) -> None:
+    env = rh.env(name="shell-in-vain").to(rh.cluster(beta))
+    for _ in range(2):
+        with pytest.raises(rh.EnvError):
+            env.install("/no/such/package")
+        assert env.reqs == []
+    ((code, out, _),) = env.run("echo still here", stream_logs=False)
+    assert (code, out) == (0, "still here\n")
+
+
+def test_an_env_of_a_later_version_is_understood(beta: str, monkeypatch: Any) -> None:
+    rh.env(name="shell-later", env_vars={"A": "1"}).to(beta)
+    request = rh.daemon.Daemon.request
+
+    def later(self: Any, op: str, **fields: Any) -> Any:
+        answer = request(self, op, **fields)
+        for one in answer if op == "envs" else ():
+            one["spec"]["sandbox"] = {"of": "a later version"}
+        return answer
+
+    monkeypatch.setattr(rh.daemon.Daemon, "request", later)
+    assert rh.cluster(beta).run("echo $A", env="shell-later", stream_logs=False)[0][1] == "1\n"

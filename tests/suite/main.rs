@@ -9,6 +9,7 @@ mod data;
 mod demo;
 mod layers;
 mod lifecycle;
+mod many;
 mod netns;
 mod realm;
 mod runs;

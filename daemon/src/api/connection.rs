@@ -9,18 +9,18 @@ use rhd_protocol::{
 };
 use tokio::net::UnixStream;
 
-use super::Api;
+use super::{Api, many};
 use crate::{
     calls::Replies,
     framed::{Conn, Frame, FramedError},
 };
 
 /// A client that has started a request must end it within this time.
-const SLOW_REQUEST: Duration = Duration::from_secs(300);
+pub(super) const SLOW_REQUEST: Duration = Duration::from_secs(300);
 
 /// Serves requests until the client closes.
 pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), FramedError> {
-    let client = stream.peer_cred().ok().and_then(|cred| cred.pid()).unwrap_or(0);
+    let client = stream.peer_cred().ok().and_then(|cred| cred.pid()).unwrap_or(0).unsigned_abs();
     let mut conn = Conn::new(stream);
     loop {
         // Idle connections are pooled by clients and cost nothing; only a half-written request is
@@ -38,7 +38,7 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
         };
         let request = match read_request(&frame) {
             Ok(Request::Call { mut call }) => {
-                call.client = client.unsigned_abs();
+                call.client = client;
                 Request::Call { call }
             }
             Ok(request) => request,
@@ -47,6 +47,7 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
                 continue;
             }
         };
+        let many = matches!(request, Request::Many { .. });
         let replies = api.handle(request, frame.into_body());
         // Held while the node drains: a request under way is waited for, an idle client is not.
         let under_way = api.requests.token();
@@ -55,29 +56,38 @@ pub(super) async fn serve(api: &Arc<Api>, stream: UnixStream) -> Result<(), Fram
         if !finished {
             return Ok(());
         }
+        if many {
+            return many::serve(api, conn, client).await;
+        }
     }
 }
 
 fn read_request(frame: &Frame) -> Result<Request, ErrorInfo> {
     let any: AnyRequest = frame.header().map_err(|e| not_understood(&e))?;
-    let (theirs, ours) = (any.version(), rhd_protocol::VERSION);
-    if theirs != ours {
-        let hint = if theirs > ours {
-            "this daemon is older than its client: `rhd down`, then `rhd up` with the newer rhd"
-        } else {
-            "this client is older than its daemon: upgrade it; `rhd python` runs a Python whose SDK \
-             is the daemon's own"
-        };
-        return Err(ErrorInfo::new(
-            ErrorKind::VersionMismatch,
-            format!("the daemon speaks protocol {ours}, the client {theirs} ({})", any.op),
-        )
-        .hint(hint));
+    if any.version() != rhd_protocol::VERSION {
+        return Err(other_version(any.version(), &any.op));
     }
     frame.header().map_err(|e| not_understood(&e))
 }
 
-fn not_understood(error: &FrameError) -> ErrorInfo {
+/// The error of a client that speaks another version.
+pub(super) fn other_version(theirs: u16, op: &str) -> ErrorInfo {
+    let ours = rhd_protocol::VERSION;
+    let hint = if theirs > ours {
+        "this daemon is older than its client: `rhd down`, then `rhd up` with the newer rhd"
+    } else {
+        "this client is older than its daemon: upgrade it; `rhd python` runs a Python whose SDK is \
+         the daemon's own"
+    };
+    ErrorInfo::new(
+        ErrorKind::VersionMismatch,
+        format!("the daemon speaks protocol {ours}, the client {theirs} ({op})"),
+    )
+    .hint(hint)
+}
+
+/// The error of a client whose bytes are no request.
+pub(super) fn not_understood(error: &FrameError) -> ErrorInfo {
     let cause = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
     ErrorInfo::new(ErrorKind::BadRequest, format!("request is not understood: {error}{cause}"))
         .hint("client and daemon may be of different versions: compare `rhd --version` and `rhd status`")

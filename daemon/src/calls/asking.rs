@@ -7,17 +7,18 @@ use futures::future::join_all;
 use rhd_protocol::{
     VERSION,
     api::Request,
-    call::Reply,
+    call::{Call, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::{self, MAX_BODY},
     id::{CallId, NodeId},
     machine::receipt::{Heard, Known, Receipt, merge},
+    name::Name,
     run::{RunAsk, RunInfo, RunStatus},
     wire,
 };
 use serde::de::DeserializeOwned;
 
-use super::{Inner, Replies, peer, remote};
+use super::{Answer, Inner, Outbox, Replies, peer, remote};
 use crate::{
     framed::{self, Frame},
     mesh::Priority,
@@ -30,8 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Answers a client of this node.
 pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies, ErrorInfo> {
+    let request = match request {
+        Request::Run { v, run, node, ask } => {
+            Request::Run { v, run: meant(inner, &run)?, node, ask }
+        }
+        Request::Runs { v, node, name, limit } => {
+            let name = name.map(|name| run_name(inner, &name)).transpose()?;
+            Request::Runs { v, node, name, limit }
+        }
+        other => other,
+    };
     match request {
-        Request::Runs { node: None, name, limit, .. } => everywhere(inner, name, limit).await,
+        Request::Runs { node: None, name, limit, .. } => Ok(everywhere(inner, name, limit)),
         Request::Runs { v, node: Some(node), name, limit } => match inner.naming.node(&node)? {
             Route::Here => listed(inner, name, limit).await,
             Route::Peer(peer) => {
@@ -65,6 +76,57 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
     }
 }
 
+/// The full name of a run: a bare one is in the user's folder.
+pub(super) fn run_name(inner: &Inner, name: &str) -> Result<String, ErrorInfo> {
+    match Name::parse(name) {
+        Ok(Name::Full(_) | Name::Own(_) | Name::Bare(_)) if name.parse::<CallId>().is_err() => {
+            inner.naming.canonical(name)
+        }
+        _ => Err(runs::no_name(name)),
+    }
+}
+
+/// What a client calls a run: the id of its call, or its full name.
+fn meant(inner: &Inner, run: &str) -> Result<String, ErrorInfo> {
+    if run.parse::<CallId>().is_ok() { Ok(run.to_owned()) } else { run_name(inner, run) }
+}
+
+/// The replies of a run that answers in the place of a call, wherever it is; none where the call has
+/// to be made. Two calls at once may both find none: their host decides then.
+pub(super) async fn before(inner: &Inner, call: &Call) -> Result<Option<Replies>, ErrorInfo> {
+    let Some(run) = call.run.as_ref().filter(|run| run.get && !run.name.is_empty()) else {
+        return Ok(None);
+    };
+    let Located { node: Some(route), info } = locate(inner, &run.name, None).await? else {
+        return Ok(None);
+    };
+    let stands = match info.status {
+        RunStatus::Running => true,
+        RunStatus::Completed => info.result.is_some(),
+        _ => false,
+    };
+    if !stands {
+        return Ok(None);
+    }
+    if run.detach {
+        return one(&info).map(Some);
+    }
+    let ask = instead(&info, call.logs, call.timeout_ms);
+    let run = info.id.to_string();
+    let replies = match route {
+        Route::Here => here(inner, &run, ask, None).await?,
+        Route::Peer(peer) => {
+            forward(inner, peer, Request::Run { v: VERSION, run, node: None, ask }).await?
+        }
+    };
+    Ok(Some(replies))
+}
+
+/// How a call attaches to the run that answers in its place: output of one that is over was shown.
+pub(super) fn instead(info: &RunInfo, logs: bool, timeout_ms: Option<u64>) -> RunAsk {
+    RunAsk::Attach { logs: logs && info.status == RunStatus::Running, timeout_ms }
+}
+
 /// Answers a peer: only about this node.
 pub(super) async fn answer_peer(
     inner: &Arc<Inner>,
@@ -82,25 +144,40 @@ async fn listed(inner: &Inner, name: Option<String>, limit: u32) -> Result<Repli
     one(&inner.runs.list(name, limit).await)
 }
 
-/// The runs of all nodes that can be reached, as one list.
-async fn everywhere(inner: &Inner, name: Option<String>, limit: u32) -> Result<Replies, ErrorInfo> {
+/// The runs of all nodes that can be reached, as one list; those that can't be are named on the way.
+fn everywhere(inner: &Arc<Inner>, name: Option<String>, limit: u32) -> Replies {
+    let inner = inner.clone();
+    Replies::from_task(move |out| async move { gather(&inner, name, limit, &out).await })
+}
+
+async fn gather(
+    inner: &Inner,
+    name: Option<String>,
+    limit: u32,
+    out: &Outbox,
+) -> Result<Answer, ErrorInfo> {
     let peers: Vec<NodeId> = inner.mesh.peers().borrow().iter().map(|peer| peer.node).collect();
     let request = Request::Runs { v: VERSION, node: None, name: name.clone(), limit };
     let answers = peers.iter().map(|peer| question::<Vec<RunInfo>>(inner, *peer, &request));
     let (mut infos, answers) = tokio::join!(inner.runs.list(name, limit), join_all(answers));
+    let mut silent = Vec::new();
     for (peer, answer) in peers.iter().zip(answers) {
         match answer {
             Ok(theirs) => infos.extend(theirs),
             Err(error) => {
                 tracing::debug!(peer = %peer.short(), %error, "its runs are not listed");
+                silent.push(inner.name_of(*peer));
             }
         }
+    }
+    if !silent.is_empty() {
+        out.progress(format!("not listed, as it can't be asked now: {}", silent.join(", "))).await;
     }
     infos.sort_by_key(|info| std::cmp::Reverse((info.started_ms, info.id)));
     if limit > 0 {
         infos.truncate(limit as usize);
     }
-    one(&infos)
+    Answer::of(&infos)
 }
 
 /// Does what is asked about a run of this node; `peer` is the node that asks, if another does.

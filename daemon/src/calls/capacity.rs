@@ -13,7 +13,7 @@ use rhd_protocol::{
     machine::placement::{self, Candidate, Reason},
 };
 
-use super::Inner;
+use super::{Inner, devices};
 use crate::{
     mesh,
     naming::{Hosted, Route},
@@ -66,6 +66,30 @@ impl Capacity {
         self.machine.less(taken.values())
     }
 
+    /// All that the machine has.
+    pub(super) fn machine(&self) -> &Offer {
+        &self.machine
+    }
+
+    /// How much of a resource each env needs that holds any.
+    pub(super) fn taken(&self, inner: &Inner, resource: &str) -> BTreeMap<String, u64> {
+        let mut taken = BTreeMap::new();
+        let mut note = |key: &str, compute: &Compute| {
+            let amount = compute.amounts.get(resource).copied().unwrap_or(0);
+            if amount > 0 {
+                let held: &mut u64 = taken.entry(key.to_owned()).or_default();
+                *held = amount.max(*held);
+            }
+        };
+        for hosted in inner.naming.registry().all() {
+            note(&hosted.service.env, &hosted.env.compute);
+        }
+        for (key, compute) in self.coming().iter() {
+            note(key, compute);
+        }
+        taken
+    }
+
     /// Takes what an env needs, or says why this node won't do.
     pub(super) fn reserve(&self, inner: &Inner, env: &EnvSpec) -> Result<Reserved<'_>, ErrorInfo> {
         let key = env.key();
@@ -77,6 +101,8 @@ impl Capacity {
             refusal(&key, &[(node.clone(), reason)]).on(&node)
         })?;
         coming.push((key.clone(), env.compute.clone()));
+        drop(coming);
+        devices::confine(inner);
         Ok(Reserved { capacity: self, key })
     }
 

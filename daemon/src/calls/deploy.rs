@@ -75,8 +75,12 @@ pub(super) async fn run(
     let last = routes.len().saturating_sub(1);
     for (nth, route) in routes.into_iter().enumerate() {
         match put(inner, route, &parcel, out).await {
-            // Somebody else was faster there: what was chosen by its need goes to the next best.
-            Err(Failed { error, .. }) if error.kind == ErrorKind::QueueFull && nth < last => {
+            // Somebody else was faster there, or a program is not built for it: what was chosen by its
+            // need goes to the next best.
+            Err(Failed { error, .. })
+                if matches!(error.kind, ErrorKind::QueueFull | ErrorKind::VersionMismatch)
+                    && nth < last =>
+            {
                 out.progress(error.message).await;
             }
             done => return done,

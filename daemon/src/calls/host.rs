@@ -8,18 +8,19 @@ use rhd_protocol::{
     frame::MAX_BODY,
     id::{CallId, NodeId},
     name::Name,
+    run::RunInfo,
     service::{Flavor, Service, ServiceKind},
 };
 use tokio::sync::oneshot;
 
 use super::{
-    Inner, Replies, capacity,
+    Inner, Replies, asking, capacity,
     replies::{Awaited, Wanted},
 };
 use crate::{
     framed::Body,
     naming::Hosted,
-    runs::{self, Admitted},
+    runs::{self, Admitted, Attached, Recorded},
     telemetry::Stage,
     workers::Invocation,
 };
@@ -70,24 +71,25 @@ async fn record(
             .hint("call it without a record, or pass large data as a file")
     })?;
     let detach = call.run.as_ref().is_some_and(|run| run.detach);
-    let (logs, keep) = (call.logs, call.keep || detach);
+    let (logs, keep, timeout_ms) = (call.logs, call.keep || detach, call.timeout_ms);
     call.logs = true;
     let (tx, rx) = oneshot::channel();
     let owner = inner.clone();
     inner.tasks.spawn(async move {
         let recording = match owner.runs.record(&call, &body, from).await {
-            Ok(recording) => recording,
+            Ok(Recorded::Now(recording)) => recording,
+            Ok(Recorded::Before(info)) => return drop(tx.send(Ok(Begun::Before(info)))),
             Err(error) => return drop(tx.send(Err(error))),
         };
         let admitted = recording.admitted().clone();
-        let attached = match detach {
-            true => Ok(None),
-            false => owner.runs.replies(&recording, logs).map(Some),
+        let begun = match detach {
+            true => Ok(Begun::Detached(recording.info().clone())),
+            false => owner.runs.replies(&recording, logs).map(|attached| {
+                Begun::Attached(attached, (!keep).then(|| Wanted::new(admitted.clone())))
+            }),
         };
-        let told = attached.map(|attached| (attached, recording.info().clone(), admitted.clone()));
-        if tx.send(told).is_err() && !keep {
-            admitted.cancel();
-        }
+        // Dropped unread, it cancels what nobody waits for.
+        drop(tx.send(begun));
         let source =
             Replies::starting(
                 async move { execute(&owner, admitted, hosted, call, body.into()).await },
@@ -95,11 +97,24 @@ async fn record(
         recording.pump(source).await;
     });
     let broken = |_| ErrorInfo::new(ErrorKind::Internal, "the run broke off inside the daemon");
-    let (attached, info, admitted) = rx.await.map_err(broken)??;
-    match attached {
-        None => Ok(Replies::one(runs::reply(&info)?)),
-        Some(attached) => Ok(Replies::run(attached, (!keep).then(|| Wanted::new(admitted)))),
+    match rx.await.map_err(broken)?? {
+        Begun::Attached(attached, wanted) => Ok(Replies::run(attached, wanted)),
+        Begun::Before(info) if !detach => {
+            let ask = asking::instead(&info, logs, timeout_ms);
+            Ok(Replies::run(inner.runs.attach(info.id, ask).await?, None))
+        }
+        Begun::Before(info) | Begun::Detached(info) => Ok(Replies::one(runs::reply(&info)?)),
     }
+}
+
+/// What a caller gets of a run.
+enum Begun {
+    /// Its replies; the run ends with them, where nobody else wants it.
+    Attached(Attached, Option<Wanted>),
+    /// What it is.
+    Detached(RunInfo),
+    /// Another of its name, which answers in its place.
+    Before(RunInfo),
 }
 
 /// Runs a call that the journal has.

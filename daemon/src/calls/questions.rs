@@ -10,6 +10,7 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
     id::NodeId,
+    machine::routing::Wish,
     service::ServiceKind,
     wire,
 };
@@ -31,7 +32,7 @@ pub(super) async fn ask(
         Request::Services { prefix, .. } => services(inner, prefix.as_deref()),
         Request::Describe { v, name, node } => {
             let name = inner.naming.canonical(&name)?;
-            let route = inner.naming.resolve(&name, node.as_deref(), &[])?;
+            let route = inner.naming.resolve(&name, node.as_deref(), &Wish::default())?;
             on(inner, route, Request::Describe { v, name, node: None }, out).await
         }
         Request::Remove { v, name, node } => {

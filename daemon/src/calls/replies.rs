@@ -48,6 +48,7 @@ enum Source {
     },
     /// A run that is recorded, and ended when this is dropped if its caller alone wants it.
     Run {
+        /// Dropped first: what is left then are the others who wait.
         attached: Box<Attached>,
         wanted: Option<Wanted>,
     },
@@ -72,7 +73,7 @@ impl Drop for Awaited {
     }
 }
 
-/// A recorded run that is cancelled when this is dropped.
+/// A recorded run that is cancelled when this is dropped, unless others wait for it.
 pub(super) struct Wanted(Option<Arc<Admitted>>);
 
 impl Wanted {
@@ -83,7 +84,7 @@ impl Wanted {
 
 impl Drop for Wanted {
     fn drop(&mut self) {
-        if let Some(call) = &self.0 {
+        if let Some(call) = self.0.as_ref().filter(|call| !call.is_shared()) {
             call.cancel();
         }
     }

@@ -1,17 +1,10 @@
-//! The object store of an env, as the Python SDK in its worker has it.
-
-use std::collections::BTreeMap;
+//! The object store of an env, as the command line reaches it: with JSON.
 
 use rhd_protocol::{
-    VERSION,
-    api::DeployRequest,
-    call::{Codec, Reply},
-    code::Entry,
-    env::EnvSpec,
+    call::Codec,
     error::{ErrorInfo, ErrorKind},
-    id::{CallId, encode_base32},
 };
-use rhd_sdk::{Client, Invocation};
+use rhd_sdk::{Client, Cluster, Env, Objects};
 use serde::Serialize;
 
 use super::ui::Ui;
@@ -27,7 +20,7 @@ pub(super) struct Place {
     node: Option<String>,
 }
 
-/// Calls a method of the store with plain data; returns the result as JSON.
+/// Asks the store with plain data; returns the answer as JSON.
 pub(super) async fn call(
     client: &Client,
     place: &Place,
@@ -35,50 +28,24 @@ pub(super) async fn call(
     method: &str,
     args: &impl Serialize,
 ) -> Result<Vec<u8>, ErrorInfo> {
-    let deploy = DeployRequest {
-        v: VERSION,
-        id: CallId::from_bytes(rand::random()),
-        node: place.node.clone(),
-        place: false,
-        // Nobody else's, and taken off again.
-        name: format!(".objects-{}", encode_base32(&rand::random::<[u8; 5]>())),
-        env: spec(client, place).await?,
-        roots: Vec::new(),
-        entry: Entry::Import { module: "rhd.worker.objects".into(), qualname: "Objects".into() },
-        binary: None,
+    let cluster = match &place.node {
+        Some(node) => client.cluster(node),
+        None => client.here(),
     };
-    let deployed = client.deploy(deploy, &[], |line| ui.progress(line)).await?;
-    let node = Some(deployed.node_id);
-    let what = Invocation { node: node.clone(), ..Invocation::of(&deployed.name).method(method) };
-    let answer = answer(client, &what, args).await;
-    let removed = client.remove(&deployed.name, node.as_deref()).await;
+    let objects = find(&cluster, place.env.as_deref()).await?;
+    objects.ready(|line| ui.progress(line)).await?;
+    let answer = objects.encoded(Codec::Json, method, args).await;
+    let closed = objects.close().await;
     let answer = answer?;
-    removed?;
-    Ok(answer)
+    closed?;
+    Ok(answer.to_vec())
 }
 
-async fn answer(
-    client: &Client,
-    what: &Invocation,
-    args: &impl Serialize,
-) -> Result<Vec<u8>, ErrorInfo> {
-    let kwargs = BTreeMap::<String, ()>::new();
-    let mut replies = client.start(what, Codec::Json, args, &kwargs).await?;
-    while let Some((reply, body)) = replies.next().await? {
-        match reply {
-            Reply::Done { .. } => return Ok(body.to_vec()),
-            Reply::Fail { error, .. } => return Err(error),
-            Reply::Log { .. } | Reply::Progress { .. } | Reply::Item { .. } => {}
-        }
-    }
-    Err(ErrorInfo::new(ErrorKind::Internal, "the call has no end"))
-}
-
-async fn spec(client: &Client, place: &Place) -> Result<EnvSpec, ErrorInfo> {
-    let Some(key) = &place.env else { return Ok(EnvSpec::default()) };
-    let envs = client.envs(place.node.as_deref()).await?;
-    let found = envs.into_iter().find(|env| env.key == *key).map(|env| env.spec);
-    found.ok_or_else(|| {
+async fn find(cluster: &Cluster, env: Option<&str>) -> Result<Objects, ErrorInfo> {
+    let Some(key) = env else { return Ok(cluster.objects(&Env::new())) };
+    let envs = cluster.client().envs(cluster.name()).await?;
+    let found = envs.into_iter().find(|env| env.key == key);
+    found.map(|env| cluster.objects(&Env::from(env.spec))).ok_or_else(|| {
         ErrorInfo::new(ErrorKind::NotFound, format!("there is no env {key}"))
             .hint("`rhd env ls` lists those there are")
     })

@@ -31,7 +31,9 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let limit = if args.all { 0 } else { SHOWN };
     let client = cx.client().await?;
-    let runs = client.runs(args.node.as_deref(), args.name.as_deref(), limit).await?;
+    let runs = client
+        .runs(args.node.as_deref(), args.name.as_deref(), limit, |line| ui.note(line))
+        .await?;
     if args.json {
         return ui.json(&runs);
     }

@@ -16,10 +16,12 @@ use rustix::net::{
 use serde::Serialize;
 use tokio::{io::Interest, net::UnixStream};
 
-use super::{Frame, FramedError, JOIN, Payload, STEP};
+use super::{Frame, FramedError, Gathered, JOIN, Payload, STEP};
 
 /// Bytes asked of the socket at once while small frames come in.
 const READ: usize = 8 * 1024;
+/// The same where many of them may wait.
+const READ_MANY: usize = 32 * 1024;
 
 /// Frames on a Unix socket. Unlike [`read`](super::read) and [`write`](super::write) it remembers
 /// where it was: dropping a future of [`Conn::read`] or [`Conn::flush`] loses nothing.
@@ -27,6 +29,8 @@ const READ: usize = 8 * 1024;
 pub struct Conn {
     stream: Arc<UnixStream>,
     read: BytesMut,
+    /// Bytes that are asked for at once.
+    step: usize,
     /// The descriptor of the payload of the frame that is being read.
     file: Option<OwnedFd>,
     /// What [`Conn::flush`] has yet to write: head (and a small body), then a large body.
@@ -43,7 +47,7 @@ impl Conn {
 
     fn on(stream: Arc<UnixStream>) -> Self {
         let write = [Bytes::new(), Bytes::new()];
-        Self { stream, read: BytesMut::new(), file: None, write, payload: None }
+        Self { stream, read: BytesMut::new(), step: READ, file: None, write, payload: None }
     }
 
     /// Whether nothing is half read or half written.
@@ -89,6 +93,18 @@ impl Conn {
     pub fn into_split(self) -> (Self, Self) {
         let writer = Self::on(self.stream.clone());
         (self, writer)
+    }
+
+    /// Splits it for many small frames each way; nothing may be queued.
+    pub fn into_gathered<T>(mut self) -> (Self, Gathered<T>) {
+        self.step = READ_MANY;
+        let writer = Gathered::new(self.stream.clone());
+        (self, writer)
+    }
+
+    /// Whether a frame was read in part.
+    pub fn is_partial(&self) -> bool {
+        !self.read.is_empty()
     }
 
     // --- writing
@@ -194,7 +210,7 @@ impl Conn {
     async fn fill(&mut self, missing: usize) -> Result<usize, FramedError> {
         loop {
             self.stream.readable().await?;
-            let read = if missing > READ {
+            let read = if missing > self.step {
                 // In the middle of a body, where no descriptor can come: no need to clear the room.
                 self.read.reserve(missing.min(STEP));
                 let mut room = (&mut self.read).limit(missing.min(STEP));
@@ -218,7 +234,7 @@ impl Conn {
 
     fn fill_small(&mut self) -> io::Result<(usize, Option<OwnedFd>)> {
         let start = self.read.len();
-        self.read.resize(start + READ, 0);
+        self.read.resize(start + self.step, 0);
         let (stream, room) = (&self.stream, &mut self.read[start..]);
         let mut got = None;
         let tried = stream.try_io(Interest::READABLE, || {
@@ -262,7 +278,7 @@ fn receive(stream: &UnixStream, room: &mut [u8]) -> io::Result<(usize, Option<Ow
     Ok((got.bytes, file))
 }
 
-fn send_with(stream: &UnixStream, part: &[u8], payload: &Payload) -> io::Result<usize> {
+pub(super) fn send_with(stream: &UnixStream, part: &[u8], payload: &Payload) -> io::Result<usize> {
     stream.try_io(Interest::WRITABLE, || {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);

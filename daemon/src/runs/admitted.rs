@@ -101,6 +101,8 @@ struct About {
     service: String,
     verb: Verb,
     method: Option<String>,
+    /// Whether it answers others that call for a run of its name.
+    shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +150,7 @@ impl Admitted {
             service: call.service.clone(),
             verb: call.verb,
             method: call.method.clone(),
+            shared: call.run.as_ref().is_some_and(|run| run.get),
         };
         Self {
             id: call.id,
@@ -289,6 +292,11 @@ impl Admitted {
             }
             changed.await;
         }
+    }
+
+    /// Whether others than its caller may want what it returns, and somebody waits for that.
+    pub fn is_shared(&self) -> bool {
+        self.about.shared && self.is_attended()
     }
 
     /// Whether somebody waits for its replies besides its caller.

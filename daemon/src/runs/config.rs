@@ -14,7 +14,8 @@ pub struct Config {
     pub max_bytes: u64,
     /// Bytes of each of the two files that hold receipts; 64 for each call.
     pub journal_bytes: u64,
-    /// Seconds that a call goes on after the node of its caller was lost, with nobody attached.
+    /// Seconds, at least one, that a call goes on after the node of its caller was lost, with nobody
+    /// attached.
     pub orphan_grace: u64,
 }
 

@@ -6,8 +6,8 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     id::CallId,
     machine::receipt::Receipt,
-    name::is_part,
-    run::{MAX_NAME, RunInfo, RunStatus},
+    name::{MAX_NAME, Name},
+    run::{RunInfo, RunStatus},
 };
 
 /// What is typed to have a call leave a record.
@@ -16,15 +16,22 @@ const NEEDS_RECORD: &str =
 
 /// Whether `name` may name a run; empty is none.
 pub(super) fn check_name(name: &str) -> Result<(), ErrorInfo> {
-    if name.is_empty()
-        || (is_part(name) && name.chars().count() <= MAX_NAME && name.parse::<CallId>().is_err())
-    {
-        return Ok(());
-    }
+    let is_name = || match Name::parse(name) {
+        Ok(Name::Full(_)) => true,
+        // As nodes send it that know of no folders of runs.
+        Ok(Name::Bare(_)) => name.parse::<CallId>().is_err(),
+        _ => false,
+    };
+    if name.is_empty() || is_name() { Ok(()) } else { Err(no_name(name)) }
+}
+
+/// What can't name a run.
+pub fn no_name(name: &str) -> ErrorInfo {
     let shown: String = name.chars().take(MAX_NAME).collect();
-    Err(ErrorInfo::new(ErrorKind::BadRequest, format!("{shown:?} names no run")).hint(format!(
-        "use at most {MAX_NAME} letters, digits, '-', '_' and '.'; not what looks like a call id"
-    )))
+    ErrorInfo::new(ErrorKind::BadRequest, format!("{shown:?} names no run")).hint(format!(
+        "use a bare name, @/name or /user/name, of letters, digits, '-', '_' and '.', at most \
+         {MAX_NAME} characters; not what looks like a call id"
+    ))
 }
 
 /// A call came whose id is known.

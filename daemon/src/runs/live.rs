@@ -104,7 +104,10 @@ impl Recording {
                 Err(_) => break None,
             }
         };
-        // Where the final reply is one of ours, this ends the call.
+        // Where the final reply is one of ours, this ends the call: what it ended with is known first.
+        if let Some((_, frame)) = &last {
+            self.admitted.replied(frame);
+        }
         drop(source);
         self.finish(written, last).await;
     }

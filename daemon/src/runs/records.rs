@@ -1,11 +1,6 @@
 //! What this node knows of runs: by their tasks while they run, by their records, by the journal.
 
-use std::{
-    collections::HashMap,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use rhd_protocol::{
     error::ErrorInfo,
@@ -20,7 +15,6 @@ use super::{
     admitted::Admissions,
     error,
     folder::{Folder, Meta},
-    lock,
 };
 
 /// The records of this node, and what stands behind those that are being written.
@@ -29,10 +23,28 @@ pub(super) struct Records {
     pub(super) config: Config,
     pub(super) dir: PathBuf,
     pub(super) names: PathBuf,
-    /// Runs whose records have not ended, and their names.
-    pub(super) recording: Mutex<HashMap<CallId, String>>,
+    /// Runs whose records have not ended.
+    pub(super) recording: watch::Sender<HashMap<CallId, Claim>>,
     /// Runs that ended since old ones were looked for.
     pub(super) ended: watch::Sender<usize>,
+}
+
+/// What a run that is being recorded has for itself.
+#[derive(Debug, Default)]
+pub(super) struct Claim {
+    /// Its name, if it has one; none once its final reply is known: its caller may use it again.
+    name: String,
+    /// Whether its record can be read.
+    open: bool,
+}
+
+/// Why a run can't be recorded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Taken {
+    /// One of its name is under way.
+    Name(CallId),
+    /// One of its id.
+    Id,
 }
 
 impl std::fmt::Debug for Records {
@@ -72,29 +84,44 @@ impl Records {
     }
 
     /// Takes a name for a run that is about to be recorded, while no other has it.
-    pub(super) fn claim(&self, name: &str, id: CallId) -> Result<(), ErrorInfo> {
-        let mut recording = lock(&self.recording);
-        let same = |of: &&CallId| !name.is_empty() && recording[*of] == name;
-        if let Some(other) = recording.keys().find(same) {
-            return Err(error::name_taken(&self.node(), name, id, *other));
-        }
-        if recording.contains_key(&id) {
-            return Err(error::known(&self.node(), id, None));
-        }
-        recording.insert(id, name.to_owned());
-        Ok(())
+    pub(super) fn claim(&self, name: &str, id: CallId) -> Result<(), Taken> {
+        let mut claimed = Ok(());
+        self.recording.send_if_modified(|recording| {
+            let same = |of: &&CallId| !name.is_empty() && recording[*of].name == name;
+            claimed = match recording.keys().find(same) {
+                Some(other) => Err(Taken::Name(*other)),
+                None if recording.contains_key(&id) => Err(Taken::Id),
+                None => Ok(()),
+            };
+            if claimed.is_ok() {
+                recording.insert(id, Claim { name: name.to_owned(), open: false });
+            }
+            claimed.is_ok()
+        });
+        claimed
+    }
+
+    /// The record of a run is there, or that of a call that nobody named is about to be.
+    pub(super) fn opened(&self, id: CallId) {
+        self.recording.send_modify(|recording| recording.entry(id).or_default().open = true);
+    }
+
+    /// Waits until the record of a run can be read, or never will.
+    pub(super) async fn settled(&self, id: CallId) {
+        let open = |of: &HashMap<CallId, Claim>| of.get(&id).is_none_or(|claim| claim.open);
+        let _ = self.recording.subscribe().wait_for(open).await;
     }
 
     /// Lets go of a run that is not recorded any more.
     pub(super) fn unclaim(&self, id: CallId) {
-        lock(&self.recording).remove(&id);
+        self.recording.send_modify(|recording| drop(recording.remove(&id)));
     }
 
-    /// Frees the name of a run whose final reply is known: its caller may use it again at once.
+    /// Frees the name of a run whose final reply is known.
     pub(super) fn unname(&self, id: CallId) {
-        if let Some(name) = lock(&self.recording).get_mut(&id) {
-            name.clear();
-        }
+        self.recording.send_if_modified(|recording| {
+            recording.get_mut(&id).map(|claim| claim.name.clear()).is_some()
+        });
     }
 
     /// A recorded run has ended, and its record says so.
@@ -105,7 +132,20 @@ impl Records {
 
     /// Whether a run is under way, or the end of its record.
     pub(super) fn is_open(&self, id: CallId) -> bool {
-        self.admissions.running(id).is_some() || lock(&self.recording).contains_key(&id)
+        self.admissions.running(id).is_some() || self.is_recording(id)
+    }
+
+    fn is_recording(&self, id: CallId) -> bool {
+        self.recording.borrow().contains_key(&id)
+    }
+
+    /// The run, if it can stand for another of its name: it is under way, or has a result.
+    pub(super) fn reusable(&self, id: CallId) -> Option<RunInfo> {
+        self.told(id).filter(|info| info.recorded).filter(|info| match info.status {
+            RunStatus::Running => true,
+            RunStatus::Completed => info.result.is_some(),
+            _ => false,
+        })
     }
 
     /// How far a call got that was made `age_ms` ago. One that never was here never will be.
@@ -164,7 +204,7 @@ impl Records {
             }
             folder.mend(&mut meta, self.admissions.journal.look(id));
             // Once is enough, unless its own task is about to say it.
-            if !lock(&self.recording).contains_key(&id)
+            if !self.is_recording(id)
                 && let Err(error) = folder.write(&meta, false)
             {
                 tracing::debug!(%error, run = %id, "a record stays as it is");

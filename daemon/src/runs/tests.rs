@@ -26,8 +26,15 @@ impl Room {
     }
 
     async fn record(&self, id: u8, name: &str) -> Result<Recording, ErrorInfo> {
-        let run = Some(RunOptions { name: name.into(), detach: true });
+        let run = Some(RunOptions { name: name.into(), detach: true, get: false });
         let call = Call { run, ..Call::new(CallId::from_bytes([id; 16]), "/a/f") };
+        match self.call(call).await? {
+            Recorded::Now(recording) => Ok(recording),
+            Recorded::Before(info) => panic!("{info:?} in its place"),
+        }
+    }
+
+    async fn call(&self, call: Call) -> Result<Recorded, ErrorInfo> {
         self.runs.record(&call, &Bytes::from_static(b"args"), NodeId::from_bytes([2; 32])).await
     }
 }
@@ -203,4 +210,67 @@ async fn a_call_ends_when_its_outcome_is_known_and_nothing_of_it_runs() {
     admitted.replied(&done(1));
     assert_eq!(status().await, RunStatus::Cancelled);
     assert!(lock(&room.runs.records.admissions.running).is_empty());
+}
+
+/// A call that another run of its name may answer.
+fn shared(id: u8) -> Call {
+    let run = RunOptions { name: "/a/r".into(), detach: false, get: true };
+    Call { run: Some(run), ..Call::new(CallId::from_bytes([id; 16]), "/a/f") }
+}
+
+#[tokio::test]
+async fn of_many_calls_at_once_for_one_name_one_runs_and_all_get_it() {
+    let room = Room::new(Config::default());
+    let calls = (1..=20).map(|id| room.call(shared(id)));
+    let mut recorded = futures::future::try_join_all(calls).await.unwrap();
+    let now = |recorded: &Recorded| matches!(recorded, Recorded::Now(_));
+    assert_eq!(recorded.iter().filter(|r| now(r)).count(), 1);
+    let at = recorded.iter().position(now).unwrap();
+    let Recorded::Now(recording) = recorded.swap_remove(at) else { panic!() };
+    let id = recording.admitted().id;
+    let mut waiting = Vec::new();
+    for before in recorded {
+        let Recorded::Before(info) = before else { panic!("{before:?}") };
+        assert_eq!((info.id, info.status), (id, RunStatus::Running));
+        waiting.push(all(room.runs.attach(info.id, attach(true)).await.unwrap()));
+    }
+    let source = Ready::new(&recording, [done(7)]);
+    let (got, ()) = tokio::join!(futures::future::join_all(waiting), recording.pump(source));
+    assert!(got.iter().all(|frames| *frames == [done(7)]), "{got:?}");
+    // Later, too; the ids that did not run are none.
+    let Recorded::Before(info) = room.call(shared(30)).await.unwrap() else { panic!() };
+    assert_eq!((info.id, info.status), (id, RunStatus::Completed));
+    let never = room.runs.info(CallId::from_bytes([30; 16]), None).await.unwrap();
+    assert_eq!(never.status, RunStatus::NotStarted);
+}
+
+#[tokio::test]
+async fn what_failed_or_was_not_kept_answers_no_call() {
+    let room = Room::new(Config::default());
+    let error = ErrorInfo::new(ErrorKind::Remote, "as ever");
+    let failed = Frame::new(&Reply::fail(error), Bytes::new()).unwrap();
+    for (id, last) in [(1, failed), (2, done(3))] {
+        let Recorded::Now(recording) = room.call(shared(id)).await.unwrap() else { panic!("{id}") };
+        let source = Ready::new(&recording, [last]);
+        recording.pump(source).await;
+    }
+    let Recorded::Before(info) = room.call(shared(3)).await.unwrap() else { panic!() };
+    assert_eq!(info.id, CallId::from_bytes([2; 16]));
+    room.runs.remove(info.id).await.unwrap();
+    let Recorded::Now(mut recording) = room.call(shared(4)).await.unwrap() else { panic!() };
+    recording.replies = Arc::new(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let source = Ready::new(&recording, [done(3)]);
+    recording.pump(source).await;
+    assert!(matches!(room.call(shared(5)).await, Ok(Recorded::Now(_))));
+}
+
+#[tokio::test]
+async fn a_name_that_could_not_be_claimed_in_the_end_is_free() {
+    let room = Room::new(Config::default());
+    // The disk says no to the first of them; those who wait for it go on by themselves.
+    let folder = room.runs.records.dir.join(CallId::from_bytes([1; 16]).to_string());
+    fs::create_dir(&folder).unwrap();
+    let (first, second) = tokio::join!(room.call(shared(1)), room.call(shared(2)));
+    assert_eq!(first.unwrap_err().kind, ErrorKind::QueueFull);
+    assert!(matches!(second, Ok(Recorded::Now(_))), "{second:?}");
 }

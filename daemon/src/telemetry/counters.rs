@@ -55,17 +55,20 @@ impl Calls {
     }
 
     pub(super) fn ended(&self, outcome: Outcome, took: Duration) {
-        let at = OUTCOMES.iter().position(|(kind, _)| *kind == outcome);
-        if let Some(count) = at.and_then(|at| self.ended.get(at)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.of(outcome).fetch_add(1, Ordering::Relaxed);
         self.seconds.observe(took);
     }
 
     /// Calls that ended so.
     pub fn count(&self, outcome: Outcome) -> u64 {
+        self.of(outcome).load(Ordering::Relaxed)
+    }
+
+    /// The last of them counts what has no place of its own: a call that ended is never in flight.
+    fn of(&self, outcome: Outcome) -> &AtomicU64 {
+        let [own @ .., other] = &self.ended;
         let at = OUTCOMES.iter().position(|(kind, _)| *kind == outcome);
-        at.and_then(|at| self.ended.get(at)).map_or(0, |count| count.load(Ordering::Relaxed))
+        at.and_then(|at| own.get(at)).unwrap_or(other)
     }
 
     /// Calls that have started and not ended.

@@ -16,7 +16,6 @@ use tokio::{
 use super::{
     lease::Grant,
     load::talk,
-    pings::ping,
     process::Process,
     stream::{Active, Phase},
 };
@@ -122,7 +121,7 @@ async fn wait_for_end(active: &mut Active, late: Option<&mpsc::Sender<Frame>>) {
         grace = config.shared_grace();
         tokio::select! {
             () = last_reply(active, late, config.max_body) => return,
-            answer = timeout(grace, ping(&process)) => if answer.is_err() {
+            answer = timeout(grace, process.pings.ping(process.control())) => if answer.is_err() {
                 let text = format!(
                     "it hung in native code: a call that was cancelled did not stop, and the \
                      process answered nothing for {} s",

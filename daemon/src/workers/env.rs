@@ -5,9 +5,10 @@
 //! costs two short locks.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     /// Grows whenever an env has lost a process, and with it the instances there.
     pub(super) lost: watch::Sender<u64>,
     pub(super) incarnations: AtomicU64,
+    /// The GPUs that envs have, by index; others see all.
+    pub(super) devices: Mutex<HashMap<String, Vec<u32>>>,
     /// The first of them.
     pub(super) first_incarnation: u64,
     pub(super) started: Instant,
@@ -215,9 +218,15 @@ impl Env {
             state.spec = spec;
             return Vec::new();
         }
-        state.generation += 1;
-        let fresh = slots(&spec);
         state.spec = spec;
+        self.renew(state)
+    }
+
+    /// Starts anew: calls that run go on in the processes they are in, which take no more and are
+    /// returned.
+    fn renew(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> Vec<Arc<Process>> {
+        state.generation += 1;
+        let fresh = slots(&state.spec);
         let old = std::mem::replace(&mut state.slots, fresh);
         let old: Vec<_> = old.into_iter().filter_map(|mut slot| slot.clear()).collect();
         for process in old.iter().cloned() {
@@ -233,6 +242,14 @@ impl Env {
         self.shared.lost.send_modify(|n| *n += 1);
         self.demand();
         old
+    }
+
+    /// What its processes are started with has changed.
+    pub(super) fn changed(self: &Arc<Self>) {
+        let state = lock(&self.state);
+        if state.slots.iter().any(|slot| slot.process.is_some()) {
+            self.renew(state);
+        }
     }
 
     /// Calls that wait for a lane.

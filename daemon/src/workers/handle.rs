@@ -129,6 +129,7 @@ impl Workers {
             lost: watch::Sender::new(0),
             incarnations: AtomicU64::new(first_incarnation),
             first_incarnation,
+            devices: Mutex::default(),
             started: Instant::now(),
             config,
         });
@@ -229,6 +230,19 @@ impl Workers {
         })
     }
 
+    /// Has the processes of an env see these GPUs only, from their next start on; those that see
+    /// others end with their calls.
+    pub fn confine(&self, env_key: &str, devices: &[u32]) {
+        let before = lock(&self.inner.shared.devices).insert(env_key.to_owned(), devices.to_vec());
+        if before.as_deref() == Some(devices) {
+            return;
+        }
+        let env = lock(&self.inner.envs).get(env_key).cloned();
+        if let Some(env) = env {
+            env.changed();
+        }
+    }
+
     /// The Python of an env as `3.11`, once it is built.
     pub fn python_minor(&self, env_key: &str) -> Option<String> {
         let version = self.env(env_key).ok()?.info().python;
@@ -260,6 +274,7 @@ impl Workers {
             envs.values().any(|other| other.spec().build_hash() == spec.build_hash())
         };
         specs::remove(&shared.home, env_key);
+        lock(&shared.devices).remove(env_key);
         for process in env.close(gone) {
             process.kill("its env was removed");
             let _ = tokio::time::timeout(KILL_WAIT, process.over()).await;

@@ -7,9 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use rhd_protocol::{id::CallId, worker::Control};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-use super::{lock, process::Process};
+use super::lock;
 use crate::framed::Frame;
 
 /// Pings that await their answer: at most one for each cancelled call.
@@ -23,30 +23,31 @@ impl Pings {
             answer.notify_one();
         }
     }
-}
 
-/// Returns once the process answers: never, if it hangs. May be abandoned.
-pub(super) async fn ping(process: &Process) {
-    let id = CallId::from_bytes(rand::random());
-    let answer = Arc::new(Notify::new());
-    lock(&process.pings.0).insert(id, answer.clone());
-    let _forget = Forget { process, id };
-    if let Some(control) = process.control()
-        && let Ok(frame) = Frame::new(&Control::Ping { id }, Bytes::new())
-    {
-        // A queue that is full, or closed, says the same as silence.
-        let _ = control.send(frame).await;
+    /// Asks by the control lane; returns once the process answers: never, if it hangs. May be
+    /// abandoned.
+    pub(super) async fn ping(&self, control: Option<&mpsc::Sender<Frame>>) {
+        let id = CallId::from_bytes(rand::random());
+        let answer = Arc::new(Notify::new());
+        lock(&self.0).insert(id, answer.clone());
+        let _forget = Forget { pings: self, id };
+        if let Some(control) = control
+            && let Ok(frame) = Frame::new(&Control::Ping { id }, Bytes::new())
+        {
+            // A queue that is full, or closed, says the same as silence.
+            let _ = control.send(frame).await;
+        }
+        answer.notified().await;
     }
-    answer.notified().await;
 }
 
 struct Forget<'a> {
-    process: &'a Process,
+    pings: &'a Pings,
     id: CallId,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        lock(&self.process.pings.0).remove(&self.id);
+        lock(&self.pings.0).remove(&self.id);
     }
 }

@@ -209,7 +209,7 @@ impl CallStream {
         match event {
             Event::Again => None,
             Event::Expired => {
-                let last = fail(expired(active.id));
+                let last = fail(expired(active.id).on(&active.env.shared.node));
                 if active.recorded {
                     self.end(last?);
                     return None;

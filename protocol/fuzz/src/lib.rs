@@ -7,8 +7,8 @@
 use std::{collections::BTreeMap, fmt::Debug};
 
 use rhd_protocol::{
-    api, call, code, data, env, error, frame, id, machine::receipt, membership, name, presence,
-    run, service, ticket, wire, worker,
+    api, call, code, data, env, error, frame, id, machine::receipt, many, membership, name,
+    presence, run, service, ticket, wire, worker,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -48,6 +48,7 @@ pub fn client(data: &[u8]) {
         // Whoever reads only the version must not take it for an older one.
         assert!(any.version() >= request.version());
     }
+    round_trip::<many::Order>(data);
     round_trip::<api::Status>(data);
     round_trip::<Vec<api::Peer>>(data);
     round_trip::<api::Deployed>(data);
@@ -71,7 +72,12 @@ pub fn program(data: &[u8]) {
 pub fn call(data: &[u8]) {
     round_trip::<call::Call>(data);
     if let Some(reply) = round_trip::<call::Reply>(data) {
-        let _ = (reply.is_final(), reply.id());
+        let (last, id) = (reply.is_final(), reply.id());
+        if let (Ok(glance), false) =
+            (frame::decode::<call::Glance>(data), matches!(reply, call::Reply::Progress { .. }))
+        {
+            assert_eq!((glance.t.is_final(), glance.id), (last, id));
+        }
     }
     round_trip::<error::ErrorInfo>(data);
 }

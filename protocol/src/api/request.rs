@@ -139,6 +139,11 @@ pub enum Request {
         /// What.
         ask: DataAsk,
     },
+    /// Has this connection carry [many calls](crate::many) from now on. The answer is nil.
+    Many {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+    },
     /// What a Python needs to import the daemon's own SDK. The answer is a [`PythonPath`](super::PythonPath).
     Python {
         /// [`crate::VERSION`] of the writer.
@@ -170,6 +175,7 @@ impl Request {
             | Self::Runs { v, .. }
             | Self::Run { v, .. }
             | Self::Data { v, .. }
+            | Self::Many { v }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,
         }

@@ -30,6 +30,8 @@ pub struct Wish {
     pub node: Option<NodeId>,
     /// Nodes that could not be reached for this call.
     pub unreachable: Vec<NodeId>,
+    /// Calls of one key go to one host, the same for all who know the same hosts, however busy.
+    pub key: Option<Hash>,
 }
 
 /// Why no host was found.
@@ -66,7 +68,11 @@ pub fn pick<'a>(candidates: &'a [Candidate], wish: &Wish) -> Result<&'a Candidat
         });
     }
     let reachable = hosts.iter().filter(|c| !wish.unreachable.contains(&c.node));
-    match reachable.min_by_key(|c| rank(c)) {
+    let best = match wish.key {
+        Some(key) => reachable.min_by_key(|c| affinity(key, c.node)),
+        None => reachable.min_by_key(|c| rank(c)),
+    };
+    match best {
         Some(host) => Ok(host),
         None => Err(Refusal::Unreachable { hosts: ranked(hosts) }),
     }
@@ -84,6 +90,11 @@ fn newest(candidates: &[Candidate]) -> Vec<&Candidate> {
 fn rank(c: &Candidate) -> (Reverse<bool>, u32, u64, Reverse<bool>, NodeId) {
     let way = if c.here { 0 } else { c.rtt_us.unwrap_or(u64::MAX) };
     (Reverse(c.linked || c.here), c.load, way, Reverse(c.here), c.node)
+}
+
+/// Lower is nearer. Each key has an order of nodes of its own, in which no other node matters.
+fn affinity(key: Hash, node: NodeId) -> Hash {
+    Hash::of(&[key.as_bytes().as_slice(), node.as_bytes().as_slice()].concat())
 }
 
 fn ranked(mut hosts: Vec<&Candidate>) -> Vec<NodeId> {
@@ -207,6 +218,30 @@ mod tests {
 
     proptest! {
         #[test]
+        fn one_key_goes_to_one_host_for_all_who_reach_it(
+            all in candidates(),
+            loads in vec(0..9u32, 8),
+            lost in 0..8u8,
+            key in any::<u8>(),
+        ) {
+            let wish = |unreachable| {
+                Wish { unreachable, key: Some(Hash::of(&[key])), ..Wish::default() }
+            };
+            let picked = |all: &[Candidate], wish: &Wish| pick(all, wish).ok().map(|c| c.node);
+            let chosen = picked(&all, &wish(vec![]));
+            // As another node sees them: other links, other queues.
+            let other: Vec<Candidate> = all
+                .iter()
+                .zip(loads.iter().cycle())
+                .map(|(c, load)| Candidate { load: *load, linked: !c.linked, ..c.clone() })
+                .collect();
+            prop_assert_eq!(picked(&other, &wish(vec![])), chosen);
+            if Some(node(lost)) != chosen {
+                prop_assert_eq!(picked(&all, &wish(vec![node(lost)])), chosen);
+            }
+        }
+
+        #[test]
         fn it_does_what_the_model_says(
             all in candidates(),
             only in option::of(0..8u8),
@@ -215,6 +250,7 @@ mod tests {
             let wish = Wish {
                 node: only.map(node),
                 unreachable: unreachable.into_iter().map(node).collect(),
+                key: None,
             };
             let got = pick(&all, &wish);
             prop_assert_eq!(got.clone().ok().map(|c| c.node), model(&all, &wish));

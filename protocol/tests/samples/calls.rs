@@ -54,11 +54,16 @@ pub(super) fn large_call() -> Call {
 
 pub(super) fn run_call() -> Call {
     Call {
-        run: Some(RunOptions { name: text("night"), detach: true }),
+        run: Some(RunOptions { name: text("night"), detach: true, get: false }),
         keep: true,
         trace: Some(text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
         ..plain_call()
     }
+}
+
+pub(super) fn get_call() -> Call {
+    let run = RunOptions { name: text("/ann/night"), detach: false, get: true };
+    Call { run: Some(run), ..plain_call() }
 }
 
 pub(super) fn run_info() -> RunInfo {
@@ -147,5 +152,6 @@ pub(super) fn run_requests() -> Vec<Sample> {
         ),
         Sample::new("run", "kept", Kept { codec: Codec::Json, parts: vec![1, 2] }),
         Sample::new("call", "run", run_call()),
+        Sample::new("call", "run_get", get_call()),
     ]
 }

@@ -5,6 +5,7 @@ use rhd_protocol::{
     code::Entry,
     compute::Offer,
     env::EnvSpec,
+    many::Order,
     membership::Role,
     service::{ServiceAd, ServiceKind},
 };
@@ -48,6 +49,10 @@ pub(super) fn requests() -> Vec<Sample> {
         request("envs", Request::Envs { v, node: node.clone() }),
         request("env_build", Request::EnvBuild { v, node: node.clone(), env: EnvSpec::base() }),
         request("env_remove", Request::EnvRemove { v, node, key: text("base") }),
+        request("many", Request::Many { v }),
+        Sample::new("order", "call", Order::Call { call: Box::new(full_call()) }),
+        Sample::new("order", "cancel", Order::Cancel { id: id() }),
+        Sample::new("order", "credit", Order::Credit { id: id(), items: 8 }),
         request("python", Request::Python { v }),
         request("shutdown", Request::Shutdown { v }),
     ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from . import config, console, frames
+from . import aiomany, config, console, frames
+from .aiomany import AsyncCall
 from .connection import GRACE, failed, lost, show
 from .daemon import IDLE, Daemon, decode, unavailable
+from .many import SMALL
 
 
 class AsyncConnection:
@@ -64,7 +67,7 @@ class AsyncConnection:
         self.writer.transport.abort()
 
 
-def close_from_anywhere(conn: AsyncConnection) -> None:
+def close_from_anywhere(conn: AsyncConnection | AsyncCall) -> None:
     """Closes a connection on its own loop, whichever thread asks."""
     try:
         conn.loop.call_soon_threadsafe(conn.close)
@@ -79,7 +82,13 @@ _idle: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[Async
 
 
 def _kept(daemon: Daemon) -> list[AsyncConnection]:
-    homes = _idle.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    homes = _idle.get(loop)
+    if homes is None:
+        # What is kept refers to its loop: one that is closed would never go.
+        for old in [old for old in _idle if old.is_closed()]:
+            del _idle[old]
+        homes = _idle[loop] = {}
     return homes.setdefault(daemon.home, [])
 
 
@@ -100,9 +109,16 @@ async def take(daemon: Daemon, call: str = "") -> AsyncConnection:
     return conn
 
 
-def give(daemon: Daemon, conn: AsyncConnection) -> None:
+def give(daemon: Daemon, conn: AsyncConnection | AsyncCall) -> None:
     """Takes a connection back: kept after the final reply, else closed, which cancels the call."""
     console.underway.discard(conn)
+    if type(conn) is AsyncCall:
+        if conn.instead is not None:
+            give(daemon, conn.instead)
+        elif not conn.finished:
+            conn.close()
+        return
+    assert isinstance(conn, AsyncConnection)
     kept = _kept(daemon)
     if conn.finished and len(kept) < IDLE:
         kept.append(conn)
@@ -115,10 +131,35 @@ async def open(
     header: dict[str, Any],
     parts: Sequence[Any],
     call: str = "",
+) -> AsyncConnection | AsyncCall:
+    """Sends a request; its replies come from what this returns."""
+    fields = header.get("call")
+    if fields is None or "keep" in fields or "run" in fields or sum(fields["parts"]) > SMALL:
+        return await _open_own(daemon, header, parts, call)
+    shared = await aiomany.shared(daemon, _reach)
+    if shared is None or not shared.has_room():
+        return await _open_own(daemon, header, parts, call)
+
+    async def again(order: bytes) -> AsyncConnection:
+        conn = AsyncConnection(*await _connect(daemon))
+        conn.call = call
+        console.underway.add(conn)
+        conn.writer.write(order)
+        return conn
+
+    one = AsyncCall(shared, call, asyncio.get_running_loop(), again)
+    shared.begin(one, header, parts)
+    return one
+
+
+async def _open_own(
+    daemon: Daemon,
+    header: dict[str, Any],
+    parts: Sequence[Any],
+    call: str = "",
     *,
     again: bool = True,
 ) -> AsyncConnection:
-    """Sends a request; its replies come from the connection."""
     conn = await take(daemon, call)
     try:
         await frames.send_async(conn.writer, header, parts)
@@ -131,7 +172,7 @@ async def open(
         finally:
             conn.close()
         _kept(daemon).clear()
-        return await open(daemon, header, parts, call, again=False)
+        return await _open_own(daemon, header, parts, call, again=False)
     except BaseException:
         conn.close()
         raise
@@ -144,7 +185,7 @@ async def ask(
     parts: Sequence[Any],
     call: str,
     timeout: float | None = None,
-) -> tuple[AsyncConnection, dict[str, Any], memoryview]:
+) -> tuple[AsyncConnection | AsyncCall, dict[str, Any], memoryview]:
     """Sends a request and waits for its first item or result."""
     conn = await open(daemon, header, parts, call)
     try:
@@ -155,7 +196,9 @@ async def ask(
     return conn, reply, body
 
 
-async def within(conn: AsyncConnection, timeout: float | None) -> tuple[dict[str, Any], memoryview]:
+async def within(
+    conn: AsyncConnection | AsyncCall, timeout: float | None
+) -> tuple[dict[str, Any], memoryview]:
     """The next item or result; the daemon has some time more than the call to say that it is
     late."""
     if timeout is None:
@@ -174,14 +217,29 @@ async def answer(daemon: Daemon, header: dict[str, Any], timeout: float) -> Any:
 
 
 async def _connect(daemon: Daemon) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_unix_connection(sock=await _reach(daemon))
+
+
+async def _reach(daemon: Daemon) -> socket.socket:
     try:
-        return await asyncio.open_unix_connection(daemon.path)
+        return await _socket(daemon)
     except OSError as e:
         refusal = unavailable(daemon.path, e)
         if not config.autostart() or isinstance(e, PermissionError):
             raise refusal from e
     await asyncio.get_running_loop().run_in_executor(None, daemon.start)
-    return await asyncio.open_unix_connection(daemon.path)
+    return await _socket(daemon)
+
+
+async def _socket(daemon: Daemon) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, daemon.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 # A forked child has no loop running; its parent's are not its own.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import endpoint, parallel, remote, runs
+from . import endpoint, parallel, pump, remote, runs
 from .cluster import Cluster
-from .errors import Conflict
+from .daemon import Daemon
 from .parallel import Batch
+from .pump import Start
 from .remote import ASYNC, GENERATORS, Target
 from .runs import Run
 
@@ -33,6 +32,15 @@ class Mapped(ABC):
     @abstractmethod
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         """Makes one call of a map; its connection is the batch's while it is under way."""
+
+    def _shares(self) -> Daemon | None:
+        """The daemon on a connection to which the calls of a map can share; none where each needs
+        one of its own."""
+        return None
+
+    def _start(self) -> Start:
+        """Where the next call of such a map goes."""
+        raise NotImplementedError
 
     def map(
         self,
@@ -68,7 +76,16 @@ class Mapped(ABC):
         limit = parallel.CONCURRENCY * self._width if concurrency is None else concurrency
         name = self._run_name
         if not name:
-            return parallel.ordered(self._once, arguments, limit, keep)
+            if limit < 1:
+                raise ValueError(parallel.TOO_FEW)
+            daemon = self._shares()
+            if daemon is None:
+                return parallel.ordered(self._once, arguments, limit, keep)
+
+            def threads() -> Iterator[Any]:
+                return parallel.ordered(self._once, arguments, limit, keep)
+
+            return pump.ordered(self._start, daemon, arguments, limit, keep, threads)
 
         def once(numbered: tuple[int, tuple[Any, ...]], batch: Batch) -> Any:
             number, args = numbered
@@ -113,31 +130,10 @@ class RemoteCallable(Mapped):
 
     def get_or_call(self, run_name: str, /, *args: Any, **kwargs: Any) -> Any:
         """The result of the run of this name, where it was completed; waits for it, where it is
-        under way; else calls, under this name."""
-        if self._flavor == "coroutine":
-            return self._async_get_or_call(run_name, args, kwargs)
-        recorded = self.options(run_name=run_name)
-        quicker = runs.Quicker()
-        while True:
-            found, status = runs.finished(run_name)
-            if found is not None:
-                return found.attach() if status == "RUNNING" else found.result()
-            try:
-                return recorded(*args, **kwargs)
-            except Conflict as e:
-                time.sleep(quicker.pause(e))
-
-    async def _async_get_or_call(self, run_name: str, args: Any, kwargs: Any) -> Any:
-        recorded = self.options(run_name=run_name)
-        quicker = runs.Quicker()
-        while True:
-            found, _ = await runs.in_thread(runs.finished, run_name)
-            if found is not None:
-                return await found.async_result()
-            try:
-                return await recorded.async_call(*args, **kwargs)
-            except Conflict as e:
-                await asyncio.sleep(quicker.pause(e))
+        under way; else calls, under this name. Of many who do so at once, one calls."""
+        recorded = self.options(run_name=runs.checked(run_name))
+        recorded._extra = {**self._extra, "run": {"name": run_name, "detach": False, "get": True}}
+        return recorded(*args, **kwargs)
 
     def endpoint(self) -> str:
         """The URL at which it is called over HTTP, by `POST` with JSON or by `GET`."""
@@ -167,6 +163,14 @@ class RemoteCallable(Mapped):
         if self._flavor in GENERATORS:
             return remote.iterate(self._target, args, kwargs, **self._extra)
         return self._sync(args, kwargs or {}, batch)
+
+    def _shares(self) -> Daemon | None:
+        # Generators start when they are read, and what is kept is looked for where it was lost.
+        plain = self._flavor not in GENERATORS and not self._target.options.kept
+        return self._target.daemon if plain else None
+
+    def _start(self) -> Start:
+        return Start(self._target, self._extra)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import console, errors, frames, segments
 from .faults import fault
+from .inbox import Reader
 
 GRACE = 10.0
 """Seconds that a deadline's own error may take to arrive before the daemon counts as hung."""
@@ -17,10 +18,11 @@ GRACE = 10.0
 class Connection:
     """A blocking connection; it carries one request at a time."""
 
-    __slots__ = ("_sink", "call", "cancelled", "finished", "reused", "sock", "told")
+    __slots__ = ("_reader", "_sink", "call", "cancelled", "finished", "reused", "sock", "told")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._reader = Reader(sock)
         self.call = ""
         self.reused = False
         self.finished = False
@@ -29,15 +31,10 @@ class Connection:
         self.told: Callable[[dict[str, Any]], None] | None = None
         self._sink: console.Sink | None = None
 
-    def is_alive(self) -> bool:
-        """Whether an idle connection can be used: open, and nothing unexpected in it."""
-        try:
-            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+    def is_idle(self) -> bool:
+        """Whether nothing unexpected came after the last reply. Whether the daemon still is there
+        shows when something is sent: what was not sent whole has not run."""
+        return self._reader.is_empty()
 
     def post(self, header: dict[str, Any], parts: Sequence[Any] | segments.Segment) -> None:
         """Sends a request."""
@@ -47,7 +44,7 @@ class Connection:
         """The next item or result; output and progress on the way are shown, failures raised."""
         while True:
             try:
-                reply, body = frames.recv(self.sock)
+                reply, body = self._reader.recv()
             except (OSError, EOFError) as e:
                 raise lost(self.call, e, self.cancelled) from e
             kind = reply.get("t")

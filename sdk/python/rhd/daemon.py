@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import tempfile
@@ -33,6 +34,8 @@ class Daemon:
         self._starting = threading.Lock()
         self._user: str | None = None
         self._beside: bool | None = None
+        # Whether it is too old to take many calls on one connection.
+        self.one_each = False
         compiled.watch()
 
     def take(self, call: str = "") -> Connection:
@@ -49,7 +52,7 @@ class Daemon:
                 conn = self._idle.pop()
             except IndexError:
                 break
-            if conn.is_alive():
+            if conn.is_idle():
                 conn.reused = True
                 conn.finished = False
                 conn.told = None
@@ -92,7 +95,7 @@ class Daemon:
                 if (
                     ("call" in header or "ask" in header)
                     and segments.is_large(parts)
-                    and self._takes_beside()
+                    and self.takes_beside()
                 ):
                     conn.post(header, segments.lend(parts))
                 else:
@@ -136,7 +139,7 @@ class Daemon:
             self.give(conn)
         return decode(reply, body)
 
-    def _takes_beside(self) -> bool:
+    def takes_beside(self) -> bool:
         """Whether the daemon takes payloads beside frames."""
         if self._beside is None:
             self._beside = bool(self.request("status").get("beside"))
@@ -152,6 +155,7 @@ class Daemon:
         """Closes the connections that no call uses."""
         # Another daemon may have come in the place of this one.
         self._beside = None
+        self.one_each = False
         idle, self._idle = self._idle, []
         for conn in idle:
             conn.close()
@@ -254,13 +258,27 @@ def unavailable(path: str, error: OSError) -> BaseException:
 
 def decode(reply: dict[str, Any], body: memoryview) -> Any:
     """The value in an item or result."""
+    parts = reply.get("parts")
+    if parts == [len(body)] and reply.get("codec") == "pickle":
+        return pickle.loads(body)
     return codec.loads(frames.split(body, reply.get("parts") or ()), reply.get("codec", "pickle"))
 
 
 def call_id() -> str:
     """A fresh id: 16 random bytes in lower-case base32."""
-    random = os.urandom(26)
-    return (random[:25].translate(_DIGIT) + random[25:].translate(_LAST)).decode()
+    while True:
+        try:
+            return _ids.pop()
+        except IndexError:
+            digits = os.urandom(25 * _AT_ONCE).translate(_DIGIT).decode()
+            lasts = os.urandom(_AT_ONCE).translate(_LAST).decode()
+            _ids.extend(digits[25 * n : 25 * n + 25] + lasts[n] for n in range(_AT_ONCE))
+
+
+# Made some at a time; a forked child makes its own.
+_AT_ONCE = 64
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)
 
 
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567"

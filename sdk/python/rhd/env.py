@@ -107,13 +107,21 @@ class Env:
 
     def add(self, reqs: Iterable[str], node: str | None) -> Env:
         """Builds it on a node with further packages."""
-        self.reqs += [r for r in reqs if r not in self.reqs]
-        return self.to(node)
+        before = self.reqs
+        self.reqs = before + [r for r in reqs if r not in before]
+        try:
+            return self.to(node)
+        except BaseException:
+            # What can't be built is not asked for again.
+            self.reqs = before
+            raise
 
     def __repr__(self) -> str:
         shown = {"name": self.name, "python": self.python, "reqs": self.reqs}
         return f"rh.env({', '.join(f'{k}={v!r}' for k, v in shown.items() if v)})"
 
+
+_NAMED = ("name", "python", "conda_env", "reqs", "setup_cmds", "env_vars")
 
 env = Env
 """`rh.env(…)`, as it is typed."""
@@ -152,11 +160,13 @@ def named(name: str, node: str | None) -> Env:
             f"env {name!r} is a compiled program, which runs no Python",
             hint="name another env, or none",
         )
-    needs = spec.pop("compute", {})
+    needs = spec.get("compute", {})
     compute = {name: amount / 1000 for name, amount in needs.get("amounts", {}).items()}
     if needs.get("labels"):
         compute["labels"] = needs["labels"]
-    return Env(**{**spec, "workers": spec.get("workers") or 1, "compute": compute})
+    # A node of a later version may say more of it.
+    own = {key: spec[key] for key in _NAMED if spec.get(key) is not None}
+    return Env(**own, workers=spec.get("workers") or 1, compute=compute)
 
 
 def amounts_and_labels(compute: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def decode(head: Buffer) -> dict:
     return header
 
 
-def _parse(prefix: Buffer) -> tuple[int, int, bool]:
+def lengths(prefix: Buffer) -> tuple[int, int, bool]:
+    """Reads the lengths of header and body, and whether a payload is beside the frame."""
     head, body = _lengths.unpack(prefix)
     aside = head & _BESIDE != 0
     head &= ~_BESIDE
@@ -130,6 +131,21 @@ def send(
                 break
             sent -= len(first)
             pending.pop()
+
+
+def joined(header: dict, parts: Sequence[Buffer]) -> bytes:
+    """Returns a frame in one piece."""
+    return b"".join((encode(header, sum(map(_size, parts))), *parts))
+
+
+def payload_len(body: Buffer) -> int:
+    """Reads the length of the payload beside a frame, from its body."""
+    return int(_payload.unpack(body)[0])
+
+
+def lend(header: dict, payload: segments.Segment) -> tuple[bytes, bytes, segments.Segment]:
+    """Returns a frame whose payload is beside it: the body goes with the payload's file."""
+    return beside(header), _payload.pack(payload.length), payload
 
 
 def _recv_payload(sock: socket.socket) -> memoryview:
@@ -181,7 +197,7 @@ def recv(sock: socket.socket) -> tuple[dict, memoryview]:
         rest = bytearray(PREFIX - len(prefix))
         _fill(sock, memoryview(rest))
         prefix += rest
-    head, body, aside = _parse(prefix)
+    head, body, aside = lengths(prefix)
     if aside:
         header = decode(_read(sock, head))
         return header, _recv_payload(sock)
@@ -219,7 +235,7 @@ async def recv_async(reader: asyncio.StreamReader) -> tuple[dict, memoryview]:
         if error.partial:
             raise ConnectionError("the connection broke inside a frame") from None
         raise EOFError("the connection was closed") from None
-    head_len, body_len, aside = _parse(prefix)
+    head_len, body_len, aside = lengths(prefix)
     if aside:
         raise FrameError("a payload beside a frame that can't have one")
     try:

@@ -17,6 +17,7 @@ from .env import as_env
 from .errors import NotFound
 from .faults import fault
 from .parallel import Batch
+from .pump import Start
 from .remote import Target
 from .runs import Run
 from .spread import Spread
@@ -161,6 +162,12 @@ class RemoteFunction(RemoteCallable):
         if deployment is not None and deployment.stale():
             self._renew(deployment)
         return super()._once(args, batch, kwargs)
+
+    def _start(self) -> Start:
+        deployment = self._deployment
+        if deployment is not None and deployment.stale():
+            self._renew(deployment)
+        return super()._start()._replace(revive=self._came_off)
 
     def replicate(self, n: int) -> RemoteFunction:
         """The function in `n` worker processes on its node, in an env of their own; calls go to

@@ -107,8 +107,9 @@ def end(daemon: Daemon, request: dict[str, Any], patience: float) -> None:
             conn.sock.settimeout(patience)
             conn.post(request, ())
             conn.next()
-            conn.sock.settimeout(None)
         finally:
+            # Also after a failure: the next call on it has no such hurry.
+            conn.relax()
             daemon.give(conn)
 
 

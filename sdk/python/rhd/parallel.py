@@ -16,6 +16,8 @@ AHEAD = 2
 BEHIND = 32
 """The same while the next result is waited for: a slow node must not hold up the others."""
 
+TOO_FEW = "concurrency is the number of calls under way at once, 1 or more"
+
 
 class Batch:
     """The connections of the calls under way, so that all can be cancelled."""
@@ -58,7 +60,7 @@ def ordered(
 ) -> Iterator[Any]:
     """Yields the results of `call(args, batch)` in the order of `arguments`."""
     if concurrency < 1:
-        raise ValueError("concurrency is the number of calls under way at once, 1 or more")
+        raise ValueError(TOO_FEW)
     return _ordered(call, iter(arguments), concurrency, return_exceptions)
 
 

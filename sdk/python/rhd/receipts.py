@@ -25,8 +25,8 @@ from .target import Target
 PATIENCE = 60.0
 """Seconds for which the receipt of a lost call is asked for, where it has no `timeout=`."""
 AWAY = 15.0
-"""The same, of a host that can't be reached, where nothing would be repeated. One that has gone by
-the word of its presence is not waited for."""
+"""The same, of a host that can't be reached, where nothing would be repeated. One that has gone, by
+the word of its presence, is not waited for."""
 ANSWER = 15.0
 """Seconds that one answer may take."""
 PAUSES = (0.05, 2.0)
@@ -34,7 +34,7 @@ PAUSES = (0.05, 2.0)
 
 LOST = (errors.PeerLost, errors.DaemonUnavailable)
 _LATER = (*LOST, errors.Timeout, errors.QueueFull)
-_DEAD = ("NOT_STARTED", "INTERRUPTED")
+DEAD = ("NOT_STARTED", "INTERRUPTED")
 
 Ask = dict[str, Any]
 NEVER: dict[str, Any] = {}
@@ -70,7 +70,8 @@ class Pursuit:
         self._logs = logs
         self._node: str | None = None
         self._made: tuple[Target, list[Any], str, dict[str, Any]] | None = None
-        self._repeats = 0
+        self.repeats = 0
+        self.patient = False
         self._began = time.monotonic()
         # Items that were passed on, and those that an attachment repeats.
         self._items = 0
@@ -87,7 +88,8 @@ class Pursuit:
         """A call that is kept by its host."""
         options = target.options
         self = cls(target.daemon, options.timeout, options.stream_logs)
-        self._repeats = options.retries
+        self.repeats = options.retries
+        self.patient = options.kept
         self._made = (target, parts, verb, extra)
         self._node = target.node_id
         self._call()
@@ -108,6 +110,9 @@ class Pursuit:
         if self._made is not None:
             target, self.parts, verb, extra = self._made
             self.call, self.request = target.header(self.parts, verb, extra)
+            # A repetition has the name of what it repeats.
+            if "run" in self.request["call"]:
+                extra["run"] = self.request["call"]["run"]
             self._attached = self._revived = False
             self._began = time.monotonic()
             self.sink.again(anew=True)
@@ -147,8 +152,8 @@ class Pursuit:
             age = int((time.monotonic() - self._began) * 1000)
             info = yield question(self.call, self._node, "info", age_ms=age)
             if info is None:
-                # With repeats left, the receipt is worth waiting for.
-                if self._repeats <= 0:
+                # Where it decides on a repetition, the receipt is worth waiting for.
+                if not self.patient:
                     yield from self._still_there(error)
                 if time.monotonic() + pause > limit:
                     raise error
@@ -156,7 +161,7 @@ class Pursuit:
                 pause = min(pause * 2, PAUSES[1])
             elif info is NEVER or time.monotonic() > limit:
                 raise error
-            elif info.get("status") in _DEAD:
+            elif info.get("status") in DEAD:
                 break
             else:
                 self._node = str(info.get("host") or "") or self._node
@@ -169,9 +174,9 @@ class Pursuit:
         if self._made is None:
             raise self._ended_early(info) from error
         # Items that the caller has are not taken back.
-        if self._made is None or self._repeats <= 0 or self._items:
+        if self._made is None or self.repeats <= 0 or self._items:
             raise error
-        self._repeats -= 1
+        self.repeats -= 1
         yield self._longer()
         self._node = self._made[0].node_id
         return self._call()
@@ -246,6 +251,15 @@ class Pursuit:
         if self._made is None:
             return None
         return question(self.call, self._node, "cancel")
+
+
+class Beginning(Pursuit):
+    """A run that nobody waits for: what may be lost is its host's word that it has it."""
+
+    def _attach(self) -> None:
+        self.request = question(self.call, self._node, "info")
+        self.parts = ()
+        self._attached = True
 
 
 def no_answer(error: errors.RhdError) -> bool:

@@ -14,18 +14,16 @@ from typing import Any, Literal, overload
 from . import config, frames
 from .connection import Connection, failed, lost
 from .daemon import ANSWER, Daemon, daemon, decode
-from .errors import Conflict, NotFound, Timeout
+from .errors import Conflict, Timeout
 from .iterators import AsyncRemoteIterator, RemoteIterator
 from .pursuit import AsyncStream, Stream
-from .receipts import Pursuit, question
+from .receipts import DEAD, LOST, Beginning, Pursuit, question
 from .target import Target, body, recording
 
 SETTLING = 2.0
 """Seconds that the record of a run may take to say that it ended, after its result is there."""
 PAUSE = 0.01
 """Seconds between two looks at that."""
-CLAIM = 10.0
-"""Seconds that a run may take from its claim of a name until it can be found."""
 FINAL = frozenset({"COMPLETED", "CANCELLED", "ERROR", "INTERRUPTED"})
 
 
@@ -43,13 +41,14 @@ class Run:
         *,
         at: Daemon | None = None,
         yields: bool = False,
+        begun: _Begun | None = None,
     ) -> None:
-        if not isinstance(run, str) or not run:
-            raise TypeError("a run is found by its name, or by the id of its call")
-        self._asked = run
+        self._asked = checked(run)
         self._daemon = at
         self._known = info
         self._yields = yields
+        # What starts it again when its host was lost, where it may be.
+        self._begun = begun
         self._blocks: list[Any] = []
         # Its final reply was here; its host may need a moment to close the record.
         self._over = False
@@ -157,16 +156,31 @@ class Run:
         """Waits for its end and returns what the call did, or raises what it raised.
 
         Raises `Timeout` when that takes longer, which leaves the run as it is. Of a generator, an
-        iterator of all its items.
+        iterator of all its items. Where its function was called with `retries=`, a run whose host
+        went down in it is started once more, and is that one from then on.
         """
-        value = self._attach(timeout, False)
-        return iter(()) if self._yields and value is None else value
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                value = self._attach(_left(limit), False)
+            except LOST:
+                if not self._again():
+                    raise
+            else:
+                return iter(()) if self._yields and value is None else value
 
     async def async_result(self, timeout: float | None = None) -> Any:
         """The same without blocking the running loop."""
-        stream = AsyncStream(self._pursuit(timeout, False))
-        with self._ending():
-            reply, data = await stream.next()
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            stream = AsyncStream(self._pursuit(_left(limit), False))
+            try:
+                with self._ending():
+                    reply, data = await stream.next()
+                break
+            except LOST:
+                if not await asyncio.get_running_loop().run_in_executor(None, self._again):
+                    raise
         if reply["t"] == "item":
             close, drop = AsyncStream.close, AsyncStream.close_from_anywhere
             return AsyncRemoteIterator(close, drop, stream, (reply, data), keep=self)
@@ -188,6 +202,18 @@ class Run:
         stream.close()
         return decode(reply, data)
 
+    def _again(self) -> bool:
+        """Starts it once more, after its host was lost; where that may be, it is another run."""
+        if self._begun is None:
+            return False
+        with contextlib.suppress(*LOST):
+            started = self._begun.again(self.status)
+            if started is not None:
+                self._asked, self._known = started
+                self._over = False
+                return True
+        return False
+
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:
         """Takes note of the end of the run, where it failed."""
@@ -200,7 +226,10 @@ class Run:
             raise
 
     def _pursuit(self, timeout: float | None, logs: bool) -> Pursuit:
-        return Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
+        pursuit = Pursuit.attaching(self._at(), self._run, self._node, timeout, logs)
+        # What may be started again is worth waiting for.
+        pursuit.patient = self._begun is not None and self._begun.repeats > 0
+        return pursuit
 
     def cancel(self) -> None:
         """Ends it, and waits until nothing of it runs any more."""
@@ -252,7 +281,10 @@ class Run:
             *lines, held[fd] = (held.get(fd, "") + decoders[fd].decode(piece)).split("\n")
             for line in lines:
                 yield line + "\n"
-        yield from filter(None, held.values())
+        for fd, decoder in decoders.items():
+            rest = held[fd] + decoder.decode(b"", True)
+            if rest:
+                yield rest
 
     def _output(self, follow: bool) -> Iterator[tuple[int, bytes]]:
         at = self._at()
@@ -343,37 +375,53 @@ def start(
     """Starts a call, without waiting for more than its host's word that it has it."""
     parts = body(target, args, kwargs)
     extra["run"] = {"name": target.options.run_name, "detach": True}
+    yields = flavor == "generator"
+    if target.options.kept:
+        begun = _Begun(target, parts, extra, target.options.retries)
+        return Run(*begun.start(), at=target.daemon, yields=yields, begun=begun)
     cid, header = target.header(parts, "call", extra)
     info = target.daemon.ask(header, parts, cid)
-    return Run(cid, info, at=target.daemon, yields=flavor == "generator")
+    return Run(cid, info, at=target.daemon, yields=yields)
 
 
-def finished(name: str) -> tuple[Run | None, str]:
-    """The run of a name that need not be made again, and how far it is."""
-    found = Run(name)
-    with contextlib.suppress(NotFound):
-        status = found.status
-        if status in ("COMPLETED", "RUNNING"):
-            return found, status
-    return None, ""
+class _Begun:
+    """A run as it was started, for as long as it may be started again."""
+
+    def __init__(
+        self, target: Target, parts: list[Any], extra: dict[str, Any], repeats: int
+    ) -> None:
+        self._target = target
+        self._parts = parts
+        self._extra = extra
+        self.repeats = repeats
+
+    def start(self) -> tuple[str, dict[str, Any]]:
+        """Starts it; returns its id, and what its host says of it."""
+        pursuit = Beginning.calling(self._target, self._parts, "call", self._extra)
+        pursuit.repeats = self.repeats
+        stream = Stream(pursuit)
+        reply, data = stream.next()
+        stream.close()
+        self.repeats = pursuit.repeats
+        return pursuit.call, decode(reply, data)
+
+    def again(self, status: str) -> tuple[str, dict[str, Any]] | None:
+        """The same after a loss, where that is allowed and nothing of it runs any more."""
+        if status not in DEAD or self.repeats <= 0:
+            return None
+        self.repeats -= 1
+        return self.start()
 
 
-class Quicker:
-    """For a caller whose name for a run somebody else has claimed: it shows in a moment."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + CLAIM
-
-    def pause(self, error: Conflict) -> float:
-        """How long to wait before looking again; raises the error when that can't help."""
-        if error.__cause__ is not None or time.monotonic() > self._until:
-            raise error
-        return 0.02
+def checked(name: Any) -> str:
+    """What a run is called, if it can be."""
+    if not isinstance(name, str) or not name:
+        raise TypeError("a run is found by its name, or by the id of its call")
+    return name
 
 
-async def in_thread(fn: Any, *args: Any) -> Any:
-    """Does what blocks without blocking the running loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, fn, *args)
+def _left(limit: float | None) -> float | None:
+    return None if limit is None else max(limit - time.monotonic(), 0.001)
 
 
 def _time(ms: Any) -> datetime | None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .callables import Mapped, RemoteCallable
+from .daemon import Daemon
 from .errors import PeerLost
 from .parallel import Batch
+from .pump import Start
 from .remote import GENERATORS
 
 PAUSE = 1.0
@@ -52,6 +54,30 @@ class Balance:
                 self._pause[place] = self._until[place] = 0.0
 
 
+class _Turns:
+    """The places at which one call is tried, one after the other. An end that allows another try is
+    swallowed."""
+
+    __slots__ = ("_balance", "_left", "_place")
+
+    def __init__(self, balance: Balance, retries: int) -> None:
+        self._balance = balance
+        self._left = retries
+        self._place = 0
+
+    def __enter__(self) -> int:
+        self._place = self._balance.take()
+        return self._place
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        lost = isinstance(error, PeerLost) and is_lost(error)
+        self._balance.give(self._place, lost)
+        if not lost or self._left <= 0 or not error.may_repeat:
+            return False
+        self._left -= 1
+        return True
+
+
 class Spread(Mapped):
     """A function or method in several places.
 
@@ -81,39 +107,37 @@ class Spread(Mapped):
             return self.async_call(*args, **kwargs)
         return self._sync(args, kwargs)
 
+    def _shares(self) -> Daemon | None:
+        # A call that may be repeated elsewhere needs to be followed.
+        daemons = {fn._shares() for fn in self._functions}
+        return daemons.pop() if len(daemons) == 1 and not self._retries else None
+
+    def _start(self) -> Start:
+        place = self._balance.take()
+        start = self._functions[place]._start()
+
+        def ended(error: BaseException | None) -> None:
+            self._balance.give(place, isinstance(error, PeerLost) and is_lost(error))
+
+        return start._replace(ended=ended)
+
     def _once(self, args: tuple[Any, ...], batch: Batch | None = None) -> Any:
         return self._sync(args, {}, batch)
 
     def _sync(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: Batch | None = None
     ) -> Any:
-        left = self._retries
+        turns = _Turns(self._balance, self._retries)
         while True:
-            place, lost = self._balance.take(), False
-            try:
+            with turns as place:
                 return self._functions[place]._once(args, batch, kwargs)
-            except PeerLost as e:
-                lost = is_lost(e)
-                if not lost or left <= 0 or not e.may_repeat:
-                    raise
-                left -= 1
-            finally:
-                self._balance.give(place, lost)
 
     async def async_call(self, *args: Any, **kwargs: Any) -> Any:
         """Calls it without blocking the running loop."""
-        left = self._retries
+        turns = _Turns(self._balance, self._retries)
         while True:
-            place, lost = self._balance.take(), False
-            try:
+            with turns as place:
                 return await self._functions[place].async_call(*args, **kwargs)
-            except PeerLost as e:
-                lost = is_lost(e)
-                if not lost or left <= 0 or not e.may_repeat:
-                    raise
-                left -= 1
-            finally:
-                self._balance.give(place, lost)
 
     @property
     def clusters(self) -> list[Any]:

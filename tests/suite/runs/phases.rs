@@ -15,11 +15,11 @@ struct Scene {
     queued: Placed,
 }
 
-/// A call that somebody made.
-struct Placed {
-    id: String,
-    traces: Traces,
-    client: Child,
+/// A call of `work` that somebody made.
+pub(crate) struct Placed {
+    pub(crate) id: String,
+    pub(crate) traces: Traces,
+    pub(crate) client: Child,
 }
 
 impl Scene {
@@ -27,13 +27,13 @@ impl Scene {
         let flags = ["workers.lanes=1", "node.grace=1"].map(|set| ["--set", set]);
         let mesh = Mesh::with(3, flags.as_flattened());
         deploy(&mesh[0], "n1");
-        let mut ended = Placed::by(&mesh, &[]);
+        let mut ended = Placed::by(&mesh[0], &mesh[1], &[]);
         ended.traces.go();
         assert!(ended.client.wait().unwrap().success());
         until_status(&mesh[1], &ended.id, RunStatus::Completed);
-        let running = Placed::by(&mesh, &[]);
+        let running = Placed::by(&mesh[0], &mesh[1], &[]);
         running.traces.until_it_runs();
-        let queued = Placed::by(&mesh, &[&running.id]);
+        let queued = Placed::by(&mesh[0], &mesh[1], &[&running.id]);
         until("it waits for the lane", || (mesh[1].status().calls == 2).then_some(()));
         Self { mesh, ended, running, queued }
     }
@@ -57,12 +57,12 @@ impl Scene {
 }
 
 impl Placed {
-    /// A call by a client of `n0`, found beside `others` that its host knows of.
-    fn by(mesh: &Mesh, others: &[&str]) -> Self {
+    /// A call by a client of `from`, found beside `others` that its host knows of.
+    pub(crate) fn by(from: &Node, host: &Node, others: &[&str]) -> Self {
         let traces = Traces::new();
-        let client = mesh[0].command(&["call", "work", &traces.text()]).spawn().unwrap();
+        let client = from.command(&["call", "work", &traces.text()]).spawn().unwrap();
         let id = until("its host knows of it", || {
-            let listed = mesh[1].rhd(&["ps", "--json", "--node", "n1"]).json();
+            let listed = host.rhd(&["ps", "--json", "--node", host.name()]).json();
             let ids = listed.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap());
             ids.map(str::to_owned).find(|id| !others.contains(&id.as_str()))
         });

@@ -8,19 +8,12 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rhd_sdk::{Client, Codec, ErrorKind, Invocation, RunStatus};
-use rhd_tests::{Mesh, Node, until};
+use rhd_tests::{Mesh, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{PROGRAM, run};
-
-/// A node with the program's functions.
-fn node(flags: &[&str]) -> Node {
-    let node = Node::prepare("box").flags(flags).up();
-    run(PROGRAM, &node, &["box"]).ok();
-    node
-}
+use super::{PROGRAM, node, run};
 
 /// A folder to tell what runs, and when.
 struct Notes(TempDir);

@@ -19,6 +19,9 @@ use crate::workers::{
 const OF_ANOTHER_PYTHON: [&str; 4] =
     ["PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"];
 
+/// Which GPUs a process sees, by index or name.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+
 /// Why a process did not come up.
 struct NotStarted {
     error: ErrorInfo,
@@ -150,6 +153,10 @@ impl Env {
         let mut vars: HashMap<OsString, OsString> =
             spec.env_vars.iter().map(|(k, v)| (k.into(), v.into())).collect();
         vars.retain(|name, value| is_var(name, value));
+        if let Some(devices) = lock(&shared.devices).get(&self.key) {
+            let visible = || visible(devices, std::env::var(VISIBLE).ok().as_deref()).into();
+            vars.entry(VISIBLE.into()).or_insert_with(visible);
+        }
         if !native {
             self.python_vars(built, overlay, &mut vars);
         }
@@ -202,8 +209,30 @@ fn no_worker(mut error: ErrorInfo) -> ErrorInfo {
     error.hint("begin main with rhd::worker::run_if_worker(), build it again and deploy that")
 }
 
+/// These devices, of those that the daemon itself sees.
+fn visible(devices: &[u32], own: Option<&str>) -> String {
+    let own: Vec<&str> = own.map(|own| own.split(',').map(str::trim).collect()).unwrap_or_default();
+    let name = |device: &u32| match own.get(*device as usize) {
+        Some(name) => (*name).to_owned(),
+        None => device.to_string(),
+    };
+    devices.iter().map(name).collect::<Vec<_>>().join(",")
+}
+
 /// Whether the system takes it as an environment variable.
 fn is_var(name: &OsString, value: &OsString) -> bool {
     let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
     !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_those_that_the_daemon_sees() {
+        assert_eq!(visible(&[0, 2], None), "0,2");
+        assert_eq!(visible(&[0, 1], Some("5, GPU-8f2c")), "5,GPU-8f2c");
+        assert_eq!(visible(&[1], Some("")), "1");
+    }
 }
