@@ -5,12 +5,14 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use rhd_protocol::frame::{self, BESIDE_BODY, FrameError, PREFIX, Prefix};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+mod bulk;
 mod conn;
 mod gathered;
 mod payload;
 
+pub use bulk::{Inlet, Outlet};
 pub use conn::Conn;
 pub use gathered::Gathered;
 pub use payload::{Body, Payload, Room};
@@ -19,8 +21,9 @@ pub use payload::{Body, Payload, Room};
 const STEP: usize = 1024 * 1024;
 /// Bodies up to this size are joined with their header into one write.
 const JOIN: usize = 64 * 1024;
-/// Bytes of a payload that are read and written at once.
-pub const CHUNK: usize = 256 * 1024;
+/// Bytes of a payload that are read and written at once: little enough that the allocator has them
+/// at hand, rather than fresh pages of the system.
+pub const CHUNK: usize = 64 * 1024;
 
 /// Why no frame could be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -209,28 +212,28 @@ pub async fn read_body<R: AsyncRead + Unpin>(
 }
 
 /// Writes a frame to a stream of bytes, with the payload behind it that is beside it, and flushes.
-pub async fn write<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> io::Result<()> {
+pub async fn write<W: Outlet>(stream: &mut W, frame: &Frame) -> io::Result<()> {
     if frame.body.is_empty() {
         stream.write_all(&frame.head).await?;
     } else if frame.body.len() <= JOIN {
         stream.write_all(&[&frame.head[..], &frame.body[..]].concat()).await?;
     } else {
         stream.write_all(&frame.head).await?;
-        stream.write_all(&frame.body).await?;
+        stream.give(frame.body.clone()).await?;
     }
     if let Some(payload) = &frame.payload {
         let mut at = 0;
         while at < payload.len() {
             let chunk = payload.chunk(at, CHUNK)?;
             at += chunk.len() as u64;
-            stream.write_all(&chunk).await?;
+            stream.give(chunk).await?;
         }
     }
     stream.flush().await
 }
 
 /// Encodes and writes a frame.
-pub async fn send<W: AsyncWrite + Unpin>(
+pub async fn send<W: Outlet>(
     stream: &mut W,
     header: &impl Serialize,
     body: impl Into<Body>,

@@ -16,13 +16,10 @@ use rhd_protocol::{
     id::Hash,
     wire::{CHUNK, Deploy},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-};
+use tokio::{io::AsyncRead, sync::mpsc};
 
 use super::{error::BlobError, snapshot::Snapshot, store::Store};
-use crate::framed;
+use crate::framed::{self, Outlet};
 
 /// Chunks between disk and stream; at most [`CHUNK`] bytes each.
 const CHUNK_QUEUE: usize = 4;
@@ -45,7 +42,7 @@ struct Chunk {
 }
 
 /// Sends the wanted files; refuses wishes that no snapshot offered.
-pub async fn send_files<W: AsyncWrite + Unpin>(
+pub async fn send_files<W: Outlet>(
     snapshots: &[Snapshot],
     want: &[Hash],
     stream: &mut W,

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::spool::{self, Spool, SpoolConfig};
-use crate::framed::{Body, CHUNK, Head, Payload, Room, read_payload_len};
+use crate::framed::{Body, Head, Inlet, Payload, Room, read_payload_len};
 
 /// Bodies up to this size are not counted: a peer's limit on open streams bounds them.
 const SMALL: usize = 64 * 1024;
@@ -23,6 +23,10 @@ const SMALL: usize = 64 * 1024;
 const UNIT: usize = 64 * 1024;
 /// Bytes that are counted, and then read, at once.
 const STEP: usize = 1024 * 1024;
+/// Bytes of a payload that are counted, and then written to its file at once; in so many pieces at
+/// most, each of which may hold a whole datagram in memory.
+const GATHER: usize = 256 * 1024;
+const PIECES: usize = 64;
 /// How long a peer may say nothing in the middle of a body, and how long a body waits for room.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -78,7 +82,7 @@ impl Intake {
         &self,
         owner: &str,
         head: &Head,
-        from: &mut (impl AsyncRead + Unpin),
+        from: &mut impl Inlet,
     ) -> Result<Body, ErrorInfo> {
         if head.beside {
             return self.payload_of(owner, from).await.map(Body::Beside);
@@ -90,7 +94,7 @@ impl Intake {
     pub(super) async fn payload_of(
         &self,
         owner: &str,
-        from: &mut (impl AsyncRead + Unpin),
+        from: &mut impl Inlet,
     ) -> Result<Payload, ErrorInfo> {
         let len = timeout(self.patience, read_payload_len(from, MAX_PAYLOAD)).await;
         let len = match len {
@@ -107,27 +111,31 @@ impl Intake {
         &self,
         owner: &str,
         len: u64,
-        from: &mut (impl AsyncRead + Unpin),
+        from: &mut impl Inlet,
     ) -> Result<Payload, ErrorInfo> {
         self.check_len(len)?;
         let failed = |e: io::Error| spool::failed(len, &e);
         let filling = self.spool.file(owner, len, self.size as u64).map_err(failed)?;
         let mut room = None;
         let mut at = 0;
-        let mut chunk = Vec::new();
+        let mut pieces = Vec::new();
         while at < len {
-            let step = CHUNK.min(usize::try_from(len - at).unwrap_or(CHUNK));
+            let step = GATHER.min(usize::try_from(len - at).unwrap_or(GATHER));
             if !filling.disk {
                 self.hold(&mut room, step).await?;
             }
-            chunk.clear();
-            chunk.reserve(step);
-            while chunk.len() < step {
-                let missing = (step - chunk.len()) as u64;
-                self.some(&mut (&mut *from).take(missing), &mut chunk).await?;
+            let mut missing = step;
+            while missing > 0 {
+                let mut gathered = 0;
+                while gathered < missing && pieces.len() < PIECES {
+                    let piece = self.piece(from, missing - gathered).await?;
+                    gathered += piece.len();
+                    pieces.push(piece);
+                }
+                pieces = filling.write(pieces, at).await.map_err(failed)?;
+                at += gathered as u64;
+                missing -= gathered;
             }
-            chunk = filling.write(chunk, at).await.map_err(failed)?;
-            at += step as u64;
         }
         Ok(Payload::new(filling.file, len, room))
     }
@@ -141,6 +149,18 @@ impl Intake {
             None => *held = Some(more),
         }
         Ok(())
+    }
+
+    /// Reads at least one byte, without copying it where that can be.
+    async fn piece(&self, from: &mut impl Inlet, max: usize) -> Result<Bytes, ErrorInfo> {
+        match timeout(self.patience, from.piece(max)).await {
+            Ok(Ok(piece)) if piece.is_empty() => {
+                Err(cut(&io::Error::from(io::ErrorKind::UnexpectedEof)))
+            }
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(e)) => Err(cut(&e)),
+            Err(_) => Err(self.silent()),
+        }
     }
 
     /// Reads at least one byte.

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
-    call::{Call, Reply},
+    call::{Call, Glance, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
     id::{CallId, NodeId},
@@ -153,9 +153,12 @@ impl RemoteCall {
             Err(e) => Err(e),
         };
         let reason = match read {
-            Ok(Some(frame)) => match frame.header::<Reply>() {
+            Ok(Some(frame)) => match frame.header::<Glance>() {
                 Ok(reply) => {
-                    self.done = reply.is_final();
+                    self.done = reply.t.is_final();
+                    if self.done {
+                        stream.recv.take_end();
+                    }
                     return Some(Ok(frame));
                 }
                 Err(error) => error.to_string(),

@@ -6,12 +6,13 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, IoSlice},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use bytes::Bytes;
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::PAYLOAD_AT,
@@ -91,16 +92,33 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Writes a chunk and gives it back.
-    pub(super) async fn write(&self, chunk: Vec<u8>, at: u64) -> io::Result<Vec<u8>> {
+    /// Writes pieces behind each other, and gives back what they were in.
+    pub(super) async fn write(&self, pieces: Vec<Bytes>, at: u64) -> io::Result<Vec<Bytes>> {
         if !self.disk {
-            self.file.write_all_at(&chunk, PAYLOAD_AT + at)?;
-            return Ok(chunk);
+            return write_all(&self.file, pieces, PAYLOAD_AT + at);
         }
         let file = self.file.clone();
-        let write = move || file.write_all_at(&chunk, PAYLOAD_AT + at).map(|()| chunk);
+        let write = move || write_all(&file, pieces, PAYLOAD_AT + at);
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
     }
+}
+
+fn write_all(file: &File, mut pieces: Vec<Bytes>, mut at: u64) -> io::Result<Vec<Bytes>> {
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut slices[..];
+    while !left.is_empty() {
+        match rustix::io::pwritev(file, left, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    pieces.clear();
+    Ok(pieces)
 }
 
 fn free_space(dir: &Path) -> io::Result<u64> {

@@ -89,12 +89,6 @@ impl Conn {
         }
     }
 
-    /// Splits it for a reader and a writer that don't wait for each other; nothing may be queued.
-    pub fn into_split(self) -> (Self, Self) {
-        let writer = Self::on(self.stream.clone());
-        (self, writer)
-    }
-
     /// Splits it for many small frames each way; nothing may be queued.
     pub fn into_gathered<T>(mut self) -> (Self, Gathered<T>) {
         self.step = READ_MANY;

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rhd_protocol::frame::{FrameError, PAYLOAD_AT};
 
 /// The payload of one frame. Clones are the same payload; when the last one goes and no other
@@ -73,9 +73,20 @@ impl Payload {
     /// Reads up to `max` bytes from `at` on; none at the end.
     pub fn chunk(&self, at: u64, max: usize) -> io::Result<Bytes> {
         let left = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX);
-        let mut bytes = BytesMut::zeroed(max.min(left));
-        self.inner.file.read_exact_at(&mut bytes, PAYLOAD_AT + at)?;
-        Ok(bytes.freeze())
+        let len = max.min(left);
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let from = PAYLOAD_AT + at + bytes.len() as u64;
+            let room = rustix::buffer::spare_capacity(&mut bytes);
+            match rustix::io::pread(&self.inner.file, room, from) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        // The allocator may give more room than was asked for, and the file more bytes.
+        bytes.truncate(len);
+        Ok(bytes.into())
     }
 
     /// The descriptor, for the process that is given the payload.

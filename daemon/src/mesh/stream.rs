@@ -18,7 +18,7 @@ use rhd_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use crate::framed::FramedError;
+use crate::framed::{FramedError, Inlet, Outlet};
 
 /// The longest header before a peer has shown what it wants, in bytes.
 const MAX_FIRST: usize = 8 * 1024;
@@ -148,6 +148,15 @@ pub enum Gone {
 }
 
 impl RecvHalf {
+    /// Takes the end of the stream if it came with the last bytes: a stream that is dropped without
+    /// it costs a packet, which tells the peer to stop.
+    pub fn take_end(&mut self) {
+        let mut nothing = Context::from_waker(std::task::Waker::noop());
+        let mut space = [MaybeUninit::uninit(); 1];
+        // Whatever else is there nobody will read.
+        let _ = self.from.poll_read(&mut nothing, &mut ReadBuf::uninit(&mut space));
+    }
+
     /// Waits until the peer, who has nothing more to say, leaves.
     pub async fn gone(&mut self) -> Gone {
         if !self.ahead.is_empty() {
@@ -292,6 +301,31 @@ impl From {
                 Poll::Ready(Ok(()))
             }
         }
+    }
+}
+
+impl Outlet for SendHalf {
+    async fn give(&mut self, bytes: Bytes) -> io::Result<()> {
+        if self.unsent.is_empty()
+            && let To::Direct(send) = &mut self.to
+        {
+            return Ok(send.write_chunk(bytes).await?);
+        }
+        self.write_all(&bytes).await
+    }
+}
+
+impl Inlet for RecvHalf {
+    async fn piece(&mut self, max: usize) -> io::Result<Bytes> {
+        if self.ahead.is_empty()
+            && let From::Direct(recv) = &mut self.from
+        {
+            let chunk = recv.read_chunk(max, true).await?;
+            return Ok(chunk.map(|chunk| chunk.bytes).unwrap_or_default());
+        }
+        let mut bytes = BytesMut::with_capacity(max.min(JOIN));
+        (&mut *self).take(max as u64).read_buf(&mut bytes).await?;
+        Ok(bytes.freeze())
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 use rhd_protocol::{
-    call::{Call, Reply, Verb},
+    call::{Call, Glance, Kind, Reply, Verb},
     error::{ErrorInfo, ErrorKind},
     id::{CallId, NodeId},
     run::{RunInfo, RunStatus},
@@ -175,10 +175,12 @@ impl Admitted {
 
     /// Its final reply is there: what is said about it from now on.
     pub fn replied(&self, last: &Frame) {
-        let status = match last.header::<Reply>() {
-            Ok(Reply::Done { .. }) => RunStatus::Completed,
-            Ok(Reply::Fail { error, .. }) => self.status_of(&error),
-            _ => RunStatus::Error,
+        let status = match last.header() {
+            Ok(Glance { t: Kind::Done, .. }) => RunStatus::Completed,
+            _ => match last.header() {
+                Ok(Reply::Fail { error, .. }) => self.status_of(&error),
+                _ => RunStatus::Error,
+            },
         };
         if self.remote && self.grown.get().is_none() {
             self.admissions.recent.keep(self.id, last);

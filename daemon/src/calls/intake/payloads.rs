@@ -32,7 +32,7 @@ async fn payloads_arrive_whole_in_memory_and_on_disk() {
         let on_disk = intake.spool.files() == 0;
         assert_eq!(on_disk, size < 64 << 20);
         let mut got = Vec::new();
-        while let chunk = payload.chunk(got.len() as u64, CHUNK).unwrap()
+        while let chunk = payload.chunk(got.len() as u64, 1 << 16).unwrap()
             && !chunk.is_empty()
         {
             got.extend_from_slice(&chunk);
