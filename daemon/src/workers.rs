@@ -73,8 +73,21 @@ pub struct Invocation {
     pub on_loop: bool,
     /// Whether it needs no state, and so may run on a replica.
     pub stateless: bool,
+    /// Whether it may yield items.
+    pub yields: bool,
     /// Dropped once nothing of the call runs any more.
     pub held: Option<Box<dyn Held>>,
+}
+
+/// Bodies up to this size may go over a lane that other calls use too, in bytes.
+const SMALL: usize = 16 * 1024;
+
+impl Invocation {
+    /// Whether it may go over a lane that other calls use too.
+    fn may_share(&self) -> bool {
+        let small = matches!(&self.body, Body::Inline(body) if body.len() <= SMALL);
+        small && !self.on_loop && !self.yields
+    }
 }
 
 /// What somebody has held for as long as a call runs.

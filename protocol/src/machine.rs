@@ -8,6 +8,7 @@ pub mod presence;
 pub mod queue;
 pub mod receipt;
 pub mod routing;
+pub mod sharing;
 pub mod supervision;
 pub mod transfer;
 pub mod width;

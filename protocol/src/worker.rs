@@ -4,7 +4,9 @@
 //! A `call` lane then carries one call at a time: the daemon writes a [`Call`](crate::call::Call),
 //! the worker answers with [`Reply`](crate::call::Reply) frames until a final one. The one `control`
 //! lane carries [`Control`] frames to the worker, and the replies of coroutines and the answers to
-//! pings from it.
+//! pings from it. A `shared` lane, opened when the daemon asks for it, carries many short calls at
+//! once, so that they cost few system calls and wake-ups: [`Control::Call`] frames to the worker,
+//! whose threads take them in turn, and replies in any order from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ pub enum Lane {
     Call,
     /// Orders to the process, and all calls of coroutines.
     Control,
+    /// Short calls, many at once; at most one such lane a process.
+    Shared,
 }
 
 /// The first frame of a worker's connection.
@@ -48,7 +52,8 @@ pub enum Control {
         /// How many.
         count: u32,
     },
-    /// Runs a coroutine or async generator on the event loop; the body is the call's.
+    /// Runs a coroutine or async generator on the event loop; on the shared lane, any call on a
+    /// thread. The body is the call's.
     Call {
         /// The call.
         call: Box<Call>,
@@ -58,12 +63,18 @@ pub enum Control {
         /// Which.
         id: CallId,
     },
-    /// Allows this many further items of an async generator (the first [`ITEM_CREDIT`] are free).
+    /// Allows this many further items of a call on a lane that others use too (the first [`ITEM_CREDIT`] are free).
     Credit {
         /// Which.
         id: CallId,
         /// How many.
         items: u32,
+    },
+    /// Has this many more threads take calls off the shared lane, which is opened if there is none.
+    /// Sent again when calls wait there and none ends: those that run are not short.
+    Share {
+        /// How many.
+        threads: u32,
     },
     /// Asks whether the process still takes orders: answered at once with an empty
     /// [`Done`](crate::call::Reply::Done) of this id, unless native code holds the interpreter.
@@ -73,7 +84,7 @@ pub enum Control {
     },
 }
 
-/// Items of an async generator that may be under way before the first [`Control::Credit`].
+/// Items of one call on the control or the shared lane that may be under way before the first [`Control::Credit`].
 pub const ITEM_CREDIT: u32 = 16;
 
 /// The result of a load, as msgpack.

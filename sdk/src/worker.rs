@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! daemon --call lane--> lane     a thread: read a call, run a plain function, write its reply
+//!        --shared-----> shared   a few threads that take brief calls in turn, many at once
 //!        --control----> control  orders, and calls of async functions on a tokio runtime
 //!                          |
 //!          registry: every #[function] of the program     services: those that the daemon loaded
@@ -23,6 +24,7 @@ mod outbox;
 mod registry;
 mod runtime;
 mod services;
+mod shared;
 mod wire;
 
 use std::io::Write;

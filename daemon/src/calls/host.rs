@@ -137,6 +137,7 @@ async fn execute(
         incarnation: hosted.incarnation,
         on_loop,
         stateless: hosted.service.kind == ServiceKind::Function,
+        yields,
         held: Some(Box::new(admitted.running())),
         call,
         body,

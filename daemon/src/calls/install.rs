@@ -228,6 +228,7 @@ async fn load_code(
         incarnation: None,
         on_loop: false,
         stateless: false,
+        yields: false,
     };
     let mut replies = inner.workers.call(env, invocation).await?;
     while let Some(frame) = replies.next().await {

@@ -185,7 +185,7 @@ async fn last_reply(active: &mut Active, late: Option<&mpsc::Sender<Frame>>, max
                     continue;
                 }
             },
-            Phase::Run(Grant::Loop(_)) => match active.mailbox.pop(active.id) {
+            Phase::Run(Grant::Place(_)) => match active.mailbox.pop(active.id) {
                 Some(frame) => frame,
                 None => {
                     tokio::select! {

@@ -19,7 +19,8 @@ use rhd_protocol::{
     env::EnvSpec,
     error::ErrorInfo,
     machine::{
-        queue::{Caller, Need, Offer, Queue, Ticket},
+        queue::{Offer, Queue},
+        sharing::{Sharing, WINDOW},
         supervision::{Decision, Limits, Supervision},
         width::Width,
     },
@@ -31,18 +32,21 @@ use super::{
     build::{Builder, Built},
     config::Config,
     lanes::Registry,
-    lease::{Grant, Lease, Place},
+    lease::Grant,
     lock,
     process::Process,
 };
-use crate::framed::{Conn, Frame};
+use crate::framed::Conn;
 
+mod hand;
 mod life;
 mod refusals;
+mod share;
 mod wide;
 
-/// How long lanes that were asked for may take to come.
-const LANES_WAIT: Duration = Duration::from_secs(10);
+pub(super) use hand::Wish;
+pub(super) use share::function;
+
 /// Most processes of one env.
 const MAX_PROCESSES: u32 = 64;
 
@@ -87,7 +91,15 @@ pub(super) struct Env {
     state: Mutex<State>,
 }
 
-type Waiter = oneshot::Sender<Result<Grant, ErrorInfo>>;
+type Granted = oneshot::Sender<Result<Grant, ErrorInfo>>;
+
+/// A call in the queue.
+#[derive(Debug)]
+struct Waiter {
+    granted: Granted,
+    /// What it calls, if it may share a lane.
+    function: Option<u64>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -124,6 +136,12 @@ struct Slot {
     width: Width,
     /// Whether somebody will look whether there is room for more of them.
     looking: bool,
+    /// The calls on its shared lane.
+    sharing: Sharing,
+    /// Whether that lane was asked for.
+    sharing_asked: bool,
+    /// Whether somebody watches over it.
+    sharing_watched: bool,
 }
 
 impl Slot {
@@ -131,6 +149,9 @@ impl Slot {
         Self {
             width: wide::width(spec),
             looking: false,
+            sharing: Sharing::default(),
+            sharing_asked: false,
+            sharing_watched: false,
             supervision: Supervision::new(Limits::default()),
             process: None,
             ready: false,
@@ -146,6 +167,8 @@ impl Slot {
         self.idle.clear();
         (self.lanes, self.asked, self.coroutines) = (0, 0, 0);
         self.width.clear();
+        self.sharing.clear();
+        (self.sharing_asked, self.sharing_watched) = (false, false);
         self.process.take()
     }
 }
@@ -157,8 +180,20 @@ impl State {
         })
     }
 
-    fn offer(index: usize) -> Offer {
-        if index == 0 { Offer::Lane } else { Offer::ReplicaLane }
+    /// What an idle lane of a process is good for.
+    fn offer(index: usize, slot: &Slot) -> Offer {
+        // What waits for a lane that doesn't move takes any other.
+        match (index, slot.shares() && !slot.sharing.is_stuck()) {
+            (0, false) => Offer::Lane,
+            (0, true) => Offer::OwnLane,
+            (_, false) => Offer::ReplicaLane,
+            (_, true) => Offer::ReplicaOwnLane,
+        }
+    }
+
+    /// What its shared lane is good for.
+    fn shared_offer(index: usize) -> Offer {
+        if index == 0 { Offer::Shared } else { Offer::ReplicaShared }
     }
 }
 
@@ -230,6 +265,8 @@ impl Env {
         let old = std::mem::replace(&mut state.slots, fresh);
         let old: Vec<_> = old.into_iter().filter_map(|mut slot| slot.clear()).collect();
         for process in old.iter().cloned() {
+            // Nobody will look any more whether those that share a lane there get their turn.
+            hand::order(&process, &Control::Share { threads: WINDOW as u32 });
             state.retired.push(process.clone());
             let env = self.clone();
             tokio::spawn(async move {
@@ -284,243 +321,6 @@ impl Env {
         rx.await.unwrap_or_else(|_| Err(self.gone_error()))
     }
 
-    /// Takes a lane (or a place on the event loop), or waits in the queue for one.
-    pub(super) async fn acquire(
-        self: &Arc<Self>,
-        caller: Caller<'_>,
-        need: Need,
-        incarnation: Option<u64>,
-    ) -> Result<Grant, ErrorInfo> {
-        let (tx, rx) = oneshot::channel();
-        let ticket = {
-            let mut state = lock(&self.state);
-            if let Some(closed) = &state.closed {
-                return Err(closed.clone());
-            }
-            if let Some(incarnation) = incarnation
-                && !state.slots.first().is_some_and(|slot| {
-                    slot.process.as_ref().is_some_and(|p| p.incarnation == incarnation)
-                })
-            {
-                return Err(self.lost_instance());
-            }
-            let now = self.shared.now();
-            if let Some(grant) = self.free(&mut state, need, |slot| slot.width.room(now) > 0) {
-                return Ok(grant);
-            }
-            match state.queue.push(caller, need, tx) {
-                Ok(pushed) => {
-                    if let Some(waiter) = pushed.displaced {
-                        let _ = waiter.send(Err(self.full(state.queue.len())));
-                    }
-                    pushed.ticket
-                }
-                // Nobody is refused a lane that is idle.
-                Err(full) => {
-                    let grant = self.free(&mut state, need, |_| true);
-                    return grant.ok_or_else(|| self.full(full.waiting));
-                }
-            }
-        };
-        let waiting = Waiting { env: self, ticket };
-        self.demand();
-        let grant = rx.await.unwrap_or_else(|_| Err(self.gone_error()))?;
-        drop(waiting);
-        match incarnation {
-            Some(incarnation) if grant.process().incarnation != incarnation => {
-                Err(self.lost_instance())
-            }
-            _ => Ok(grant),
-        }
-    }
-
-    /// What is free at once. Nobody waits for it: whatever becomes free goes to the queue first.
-    fn free(
-        self: &Arc<Self>,
-        state: &mut State,
-        need: Need,
-        room: impl Fn(&Slot) -> bool,
-    ) -> Option<Grant> {
-        if need == Need::Loop {
-            let slot = state.slots.first_mut().filter(|slot| slot.ready)?;
-            return self.place(slot);
-        }
-        // Replicas first for what may run there: the first process is the only home of the rest.
-        let replicas = if need == Need::AnyLane { state.slots.len() } else { 1 };
-        for slot in state.slots[..replicas].iter_mut().rev().filter(|slot| slot.ready) {
-            if room(slot)
-                && let Some(lease) = self.lane(slot)
-            {
-                return Some(Grant::Lane(lease));
-            }
-        }
-        None
-    }
-
-    /// An idle lane. That its process is over shows on the process before it shows on the lane: a
-    /// runtime that is busy hears of the lane's end only later.
-    fn lane(self: &Arc<Self>, slot: &mut Slot) -> Option<Lease> {
-        let process = slot.process.clone().filter(|process| process.takes_calls())?;
-        while let Some(conn) = slot.idle.pop() {
-            // An idle lane is silent: one that has an end or bytes to read is of no use.
-            if conn.is_silent() {
-                let id = slot.width.begin(self.shared.now());
-                return Some(Lease::new(self.clone(), process, conn, id));
-            }
-            slot.lanes = slot.lanes.saturating_sub(1);
-        }
-        None
-    }
-
-    fn place(self: &Arc<Self>, slot: &mut Slot) -> Option<Grant> {
-        let process = slot.process.clone().filter(|process| process.takes_calls())?;
-        if slot.coroutines >= self.shared.config.coroutines {
-            return None;
-        }
-        slot.coroutines += 1;
-        Some(Grant::Loop(Place::new(self.clone(), process)))
-    }
-
-    /// A worker opened a lane.
-    pub(super) fn add_lane(self: &Arc<Self>, process: &Arc<Process>, conn: Conn) {
-        {
-            let mut state = lock(&self.state);
-            let cap = self.shared.config.lanes;
-            let Some((_, slot)) = state.slot_of(process) else { return };
-            if slot.lanes >= cap {
-                tracing::debug!(env = %self.key, pid = process.pid, "a worker opens more than {cap} lanes");
-                return;
-            }
-            slot.lanes += 1;
-            slot.asked = slot.asked.saturating_sub(1);
-            slot.idle.push(conn);
-        }
-        self.settle();
-    }
-
-    /// A call is done with its lane; without `conn`, the lane is gone.
-    pub(super) fn return_lane(
-        self: &Arc<Self>,
-        process: &Process,
-        conn: Option<Conn>,
-        id: u64,
-        succeeded: bool,
-    ) {
-        let waiting = {
-            let mut state = lock(&self.state);
-            let waiting = !state.queue.is_empty();
-            let Some((_, slot)) = state.slot_of(process) else { return };
-            slot.width.end(id);
-            if succeeded {
-                slot.supervision.succeeded();
-            }
-            match conn {
-                Some(conn) => slot.idle.push(conn),
-                None => slot.lanes = slot.lanes.saturating_sub(1),
-            }
-            waiting
-        };
-        if waiting {
-            self.settle();
-        }
-    }
-
-    /// A coroutine ended.
-    pub(super) fn return_place(self: &Arc<Self>, process: &Process, succeeded: bool) {
-        let waiting = {
-            let mut state = lock(&self.state);
-            let waiting = !state.queue.is_empty();
-            let Some((_, slot)) = state.slot_of(process) else { return };
-            if succeeded {
-                slot.supervision.succeeded();
-            }
-            slot.coroutines = slot.coroutines.saturating_sub(1);
-            waiting
-        };
-        if waiting {
-            self.settle();
-        }
-    }
-
-    /// Hands what is free to the calls that wait, and asks for more lanes if they are too few.
-    fn settle(self: &Arc<Self>) {
-        loop {
-            let (waiter, grant) = {
-                let mut state = lock(&self.state);
-                let Some(matched) = self.matched(&mut state) else {
-                    self.ask(&mut state);
-                    return;
-                };
-                matched
-            };
-            // Outside the lock: a grant that nobody takes comes back through `return_lane`.
-            if let Err(Ok(grant)) = waiter.send(Ok(grant)) {
-                drop(grant);
-            }
-        }
-    }
-
-    fn matched(self: &Arc<Self>, state: &mut State) -> Option<(Waiter, Grant)> {
-        let State { slots, queue, .. } = state;
-        let now = self.shared.now();
-        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
-            let offer = State::offer(index);
-            if queue.wanting(offer) > 0
-                && slot.width.room(now) > 0
-                && let Some(lease) = self.lane(slot)
-            {
-                return Some((queue.take(offer)?, Grant::Lane(lease)));
-            }
-            if index == 0
-                && queue.wanting(Offer::Loop) > 0
-                && let Some(place) = self.place(slot)
-            {
-                return Some((queue.take(Offer::Loop)?, place));
-            }
-        }
-        None
-    }
-
-    fn ask(self: &Arc<Self>, state: &mut State) {
-        let cap = self.shared.config.lanes;
-        let State { slots, queue, .. } = state;
-        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.ready) {
-            let waiting = queue.wanting(State::offer(index));
-            let wanted = waiting.min(slot.width.room(self.shared.now())) as u32;
-            if (wanted as usize) < waiting {
-                self.look_again(index, slot);
-            }
-            let room = cap.saturating_sub(slot.lanes + slot.asked);
-            let count = wanted.saturating_sub(slot.asked).min(room);
-            let Some(process) = slot.process.clone().filter(|_| count > 0) else { continue };
-            let sent = Frame::new(&Control::Lanes { count }, Vec::new())
-                .ok()
-                .zip(process.control())
-                .is_some_and(|(frame, control)| control.try_send(frame).is_ok());
-            if sent {
-                slot.asked += count;
-                tokio::spawn(self.clone().expect_lanes(process));
-            }
-        }
-    }
-
-    /// A worker that opens no lanes when asked is of no use.
-    async fn expect_lanes(self: Arc<Self>, process: Arc<Process>) {
-        tokio::time::sleep(LANES_WAIT).await;
-        let (none, short) = {
-            let mut state = lock(&self.state);
-            let Some((_, slot)) = state.slot_of(&process) else { return };
-            let short = slot.asked > 0;
-            slot.asked = 0;
-            (slot.lanes == 0, short)
-        };
-        if short && none && !process.is_over() {
-            process.kill("it opened no lane for its calls");
-        } else if short {
-            self.settle();
-        }
-    }
-
     /// Starts the processes that waiting calls need, and asks for lanes.
     fn demand(self: &Arc<Self>) {
         let mut refused = None;
@@ -565,7 +365,7 @@ impl Env {
             (state.queue.drain(), std::mem::take(&mut state.starting))
         };
         for waiter in waiting {
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.granted.send(Err(error.clone()));
         }
         for waiter in starting {
             let _ = waiter.send(Err(error.clone()));
@@ -588,17 +388,5 @@ impl Env {
     /// Whether a process of it runs or is being started.
     pub(super) fn is_running(&self) -> bool {
         lock(&self.state).slots.iter().any(|slot| slot.process.is_some())
-    }
-}
-
-/// A call in the queue; leaves it when the caller goes away.
-struct Waiting<'a> {
-    env: &'a Env,
-    ticket: Ticket,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let _gone = lock(&self.env.state).queue.remove(self.ticket);
     }
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Config, Invocation,
     build::{Builder, Built},
-    env::{Env, Shared},
+    env::{Env, Shared, Wish, function},
     lanes::{Lanes, Registry},
     lock,
     process::Process,
@@ -298,6 +298,12 @@ impl Workers {
         env.is_some_and(|env| env.holds(incarnation))
     }
 
+    /// Whether brief calls of an env share a lane.
+    #[cfg(test)]
+    pub(super) fn shares(&self, env_key: &str) -> bool {
+        lock(&self.inner.envs).get(env_key).is_some_and(|env| env.shares())
+    }
+
     /// Calls that run or wait.
     pub fn load(&self) -> watch::Receiver<u32> {
         self.inner.shared.load.subscribe()
@@ -345,9 +351,11 @@ pub(super) async fn call(env: &Arc<Env>, inv: Invocation) -> Result<CallStream, 
         (false, true) => Need::AnyLane,
         (false, false) => Need::Lane,
     };
+    let function = function(&inv.call).filter(|_| inv.may_share());
+    let wish = Wish { caller: caller_of(&inv.call), need, function };
     let grant = tokio::select! {
         biased;
-        grant = env.acquire(caller_of(&inv.call), need, inv.incarnation) => grant?,
+        grant = env.acquire(wish, inv.incarnation) => grant?,
         () = until(deadline) => return Err(expired(id)),
     };
     CallStream::open(Opening { env: env.clone(), grant, deadline, counted }, inv).await

@@ -165,6 +165,13 @@ async fn greet(stream: UnixStream, registry: &Registry, max_body: usize) -> Opti
                 tracing::warn!(env = %process.env, "a worker opened a second control lane");
             }
         }
+        Lane::Shared => {
+            if !control::attach_shared(process.clone(), conn, max_body) {
+                tracing::warn!(env = %process.env, "a worker opened a second shared lane");
+                return Some(());
+            }
+            env.shared_lane(&process);
+        }
     }
     Some(())
 }

@@ -88,8 +88,15 @@ impl Output {
         }
     }
 
-    /// Reads what is there now, so that output written before a call's end precedes its end. Asks
-    /// the system: the runtime may not have heard of the newest bytes.
+    /// Reads what is there now, so that output written before a call's end precedes its end; beside
+    /// other calls it can't be told whose it is.
+    pub(super) fn pump_for(&self, id: &CallId) {
+        if self.calls.sole().is_some_and(|(sole, ..)| sole == *id) {
+            self.pump();
+        }
+    }
+
+    /// Reads what is there now. Asks the system: the runtime may not have heard of the newest bytes.
     pub(super) fn pump(&self) {
         for pipe in [0, 1] {
             let fd = self.pipes[pipe].as_fd();

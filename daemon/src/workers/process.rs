@@ -61,6 +61,7 @@ pub(super) struct Process {
     /// Version of each service that is loaded; the lock is held while one is being loaded.
     loads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Hash>>>>>,
     control: OnceLock<mpsc::Sender<Frame>>,
+    shared: OnceLock<mpsc::Sender<Frame>>,
     /// Whether it takes payloads beside frames.
     beside: AtomicBool,
     connected: watch::Sender<bool>,
@@ -132,6 +133,7 @@ impl Process {
             pings: Pings::default(),
             loads: Mutex::default(),
             control: OnceLock::new(),
+            shared: OnceLock::new(),
             beside: AtomicBool::new(false),
             connected: watch::Sender::new(false),
             exit,
@@ -197,6 +199,16 @@ impl Process {
     /// The queue of the control lane, once it is connected.
     pub(super) fn control(&self) -> Option<&mpsc::Sender<Frame>> {
         self.control.get()
+    }
+
+    /// Takes the queue of the shared lane; false when there is one already.
+    pub(super) fn set_shared(&self, shared: mpsc::Sender<Frame>) -> bool {
+        self.shared.set(shared).is_ok()
+    }
+
+    /// The queue of the shared lane, once it is connected.
+    pub(super) fn shared(&self) -> Option<&mpsc::Sender<Frame>> {
+        self.shared.get()
     }
 
     /// Waits for the control lane.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
-    call::{Call, Reply, Verb},
+    call::{Call, Glance, Kind, Reply, Verb},
     error::{ErrorInfo, ErrorKind},
     frame::FrameError,
     id::CallId,
@@ -12,16 +12,16 @@ use rhd_protocol::{
     worker::{Control, ITEM_CREDIT},
 };
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 
 use super::{
     Held, Invocation,
     cancel::{self, Ending},
-    env::Env,
+    env::{Env, Wish},
     handle::caller_of,
-    lease::{Grant, Lease},
+    lease::{Grant, Lease, Place},
     load::{self, LAST_REPLIES, Loaded, Loading, talk},
     mailbox::Mailbox,
     process::Process,
@@ -67,8 +67,8 @@ pub(super) struct Active {
 pub(super) enum Phase {
     /// Its code is being loaded, on a lane.
     Load { loading: Loading, then: Then },
-    /// A coroutine that has yet to be written to the control lane.
-    Send { frame: Frame, place: Grant },
+    /// It has yet to be written to a lane that others use too.
+    Send { frame: Frame, place: Place },
     /// It runs, or is being written.
     Run(Grant),
     /// Only for a moment, on the way to another phase.
@@ -82,8 +82,8 @@ pub(super) enum Then {
     End,
     /// The call, on the same lane.
     Lane(Frame),
-    /// A coroutine, on the control lane.
-    Loop(Frame, Grant),
+    /// The call, on a lane that others use too.
+    Place(Frame, Place),
 }
 
 enum Event {
@@ -225,8 +225,8 @@ impl CallStream {
                     false => self.finish(frame),
                 },
             },
+            Event::Frame(frame) if is_final(&frame) => self.finish(frame),
             Event::Frame(frame) => match frame.header::<Reply>() {
-                Ok(reply) if reply.is_final() => self.finish(frame),
                 Ok(Reply::Item { .. }) => {
                     active.owed += 1;
                     Some(frame)
@@ -261,12 +261,14 @@ impl CallStream {
     /// The call is over: gives its lane back and returns what is left in order.
     fn finish(&mut self, mut last: Frame) -> Option<Frame> {
         let mut active = self.active.take()?;
-        if let Ok(Reply::Fail { id, error }) = last.header() {
+        if let Ok(Glance { t: Kind::Fail, .. }) = last.header()
+            && let Ok(Reply::Fail { id, error }) = last.header()
+        {
             let error = error.on(&active.env.shared.node);
             last = last.with_header(&Reply::Fail { id, error }).unwrap_or(last);
         }
         if active.logs {
-            active.process.output.pump();
+            active.process.output.pump_for(&active.id);
             self.rest.extend(std::iter::from_fn(|| active.mailbox.pop(active.id)));
         }
         self.rest.push_back(last);
@@ -318,12 +320,15 @@ async fn first_phase(
             }
             return Ok(Phase::Run(Grant::Lane(lease)));
         }
-        (place, load) => {
+        (Grant::Place(place), None) => {
+            let frame = encode(&Control::Call { call: Box::new(call) }, body)?;
+            return Ok(Phase::Send { frame, place });
+        }
+        (Grant::Place(place), Some(load)) => {
             let frame = encode(&Control::Call { call: Box::new(call.clone()) }, body)?;
-            let Some(load) = load else { return Ok(Phase::Send { frame, place }) };
-            // Imports would stop the event loop: they go over a lane.
-            let lane = lane_beside(env, &call, &place, deadline).await?;
-            (lane, load, Then::Loop(frame, place))
+            // Imports would stop the calls beside it: they go over a lane of their own.
+            let lane = lane_beside(env, &call, place.process(), deadline).await?;
+            (lane, load, Then::Place(frame, place))
         }
     };
     let Some(needed) = needed else { return Err(bad_load()) };
@@ -334,18 +339,18 @@ async fn first_phase(
 async fn lane_beside(
     env: &Arc<Env>,
     call: &Call,
-    place: &Grant,
+    process: &Process,
     deadline: Option<Instant>,
 ) -> Result<Lease, ErrorInfo> {
-    let incarnation = Some(place.process().incarnation);
+    let wish = Wish { caller: caller_of(call), need: Need::Lane, function: None };
     let grant = tokio::select! {
         biased;
-        grant = env.acquire(caller_of(call), Need::Lane, incarnation) => grant?,
+        grant = env.acquire(wish, Some(process.incarnation)) => grant?,
         () = until(deadline) => return Err(expired(call.id)),
     };
     match grant {
         Grant::Lane(lease) => Ok(lease),
-        Grant::Loop(_) => Err(bad_load()),
+        Grant::Place(_) => Err(bad_load()),
     }
 }
 
@@ -361,9 +366,9 @@ impl Active {
                 self.phase = Phase::Run(Grant::Lane(lease));
             }
             Phase::Send { frame, place } => {
-                let sent = self.process.control().map(|control| control.try_send(frame.clone()));
+                let sent = place.orders().map(|orders| orders.try_send(frame.clone()));
                 self.phase = match sent {
-                    Some(Ok(())) => Phase::Run(place),
+                    Some(Ok(())) => Phase::Run(Grant::Place(place)),
                     _ => Phase::Send { frame, place },
                 };
             }
@@ -373,10 +378,10 @@ impl Active {
 
     /// What happens next. May be abandoned at every await.
     async fn event(&mut self) -> Event {
-        if self.owed >= ITEM_CREDIT / 2 && matches!(self.phase, Phase::Run(Grant::Loop(_))) {
+        if self.owed >= ITEM_CREDIT / 2 && matches!(self.phase, Phase::Run(Grant::Place(_))) {
             let credit = Control::Credit { id: self.id, items: self.owed };
             if let Ok(frame) = Frame::new(&credit, Bytes::new())
-                && let Some(end) = self.order(frame).await
+                && let Some(end) = self.order(self.process.control(), frame).await
             {
                 return end;
             }
@@ -396,14 +401,14 @@ impl Active {
                 },
                 () = until(self.deadline) => Event::Expired,
             },
-            Phase::Send { frame, .. } => {
-                let frame = frame.clone();
-                if let Some(end) = self.order(frame).await {
+            Phase::Send { frame, place } => {
+                let (frame, orders) = (frame.clone(), place.orders().cloned());
+                if let Some(end) = self.order(orders.as_ref(), frame).await {
                     return end;
                 }
                 if let Phase::Send { place, .. } = std::mem::replace(&mut self.phase, Phase::Moving)
                 {
-                    self.phase = Phase::Run(place);
+                    self.phase = Phase::Run(Grant::Place(place));
                 }
                 Event::Again
             }
@@ -416,7 +421,7 @@ impl Active {
                 () = self.mailbox.arrived(), if self.logs => Event::Again,
                 () = until(self.deadline) => Event::Expired,
             },
-            Phase::Run(Grant::Loop(_)) => tokio::select! {
+            Phase::Run(Grant::Place(_)) => tokio::select! {
                 biased;
                 () = self.mailbox.arrived() => Event::Again,
                 _ = self.process.over() => {
@@ -432,11 +437,11 @@ impl Active {
         }
     }
 
-    /// Writes to the control lane; an event when that can't be done.
-    async fn order(&self, frame: Frame) -> Option<Event> {
-        let Some(control) = self.process.control() else { return Some(Event::Broken(None)) };
+    /// Writes to a lane that others use too; an event when that can't be done.
+    async fn order(&self, to: Option<&mpsc::Sender<Frame>>, frame: Frame) -> Option<Event> {
+        let Some(orders) = to else { return Some(Event::Broken(None)) };
         tokio::select! {
-            place = control.reserve() => match place {
+            place = orders.reserve() => match place {
                 Ok(place) => {
                     place.send(frame);
                     None
@@ -461,7 +466,7 @@ impl Active {
                 self.phase = Phase::Run(Grant::Lane(lease));
                 true
             }
-            Phase::Load { then: Then::Loop(frame, place), .. } if done => {
+            Phase::Load { then: Then::Place(frame, place), .. } if done => {
                 self.phase = Phase::Send { frame, place };
                 true
             }
@@ -486,6 +491,10 @@ pub(super) fn expired(id: CallId) -> ErrorInfo {
 
 fn fail(error: ErrorInfo) -> Option<Frame> {
     Frame::new(&Reply::fail(error), Bytes::new()).ok()
+}
+
+fn is_final(frame: &Frame) -> bool {
+    frame.header::<Glance>().is_ok_and(|glance| glance.t.is_final())
 }
 
 fn in_use(id: CallId) -> ErrorInfo {

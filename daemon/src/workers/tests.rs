@@ -19,6 +19,7 @@ mod calls;
 mod deaths;
 mod envs;
 mod hangs;
+mod sharing;
 mod strangers;
 
 /// A workers room in a home of its own.
@@ -94,6 +95,7 @@ impl Room {
             incarnation: None,
             on_loop: false,
             stateless: true,
+            yields: false,
         }
     }
 

@@ -16,6 +16,21 @@ pub enum Need {
     AnyLane,
     /// A place on the event loop of the first process.
     Loop,
+    /// As [`Lane`](Self::Lane), or a place on the shared lane.
+    Brief,
+    /// As [`AnyLane`](Self::AnyLane), or a place on any shared lane.
+    AnyBrief,
+}
+
+impl Need {
+    /// The same for a call that is over in a moment.
+    pub fn brief(self) -> Self {
+        match self {
+            Self::Lane => Self::Brief,
+            Self::AnyLane => Self::AnyBrief,
+            other => other,
+        }
+    }
 }
 
 /// What became free.
@@ -27,15 +42,28 @@ pub enum Offer {
     ReplicaLane,
     /// A place on the event loop.
     Loop,
+    /// A place on the shared lane of the first process.
+    Shared,
+    /// A place on that of a replica.
+    ReplicaShared,
+    /// A lane of the first process, where brief calls have the shared one: beside it they would only
+    /// be in its way.
+    OwnLane,
+    /// The same of a replica.
+    ReplicaOwnLane,
 }
 
 impl Offer {
     /// Whether a call with `need` can run there.
     pub fn serves(self, need: Need) -> bool {
         match self {
-            Self::Lane => matches!(need, Need::Lane | Need::AnyLane),
-            Self::ReplicaLane => need == Need::AnyLane,
+            Self::Lane => need != Need::Loop,
+            Self::ReplicaLane => matches!(need, Need::AnyLane | Need::AnyBrief),
             Self::Loop => need == Need::Loop,
+            Self::Shared => matches!(need, Need::Brief | Need::AnyBrief),
+            Self::ReplicaShared => need == Need::AnyBrief,
+            Self::OwnLane => matches!(need, Need::Lane | Need::AnyLane),
+            Self::ReplicaOwnLane => need == Need::AnyLane,
         }
     }
 }
@@ -337,6 +365,23 @@ mod tests {
         assert_eq!(queue.take(Offer::ReplicaLane), Some("pure"));
         assert_eq!(queue.take(Offer::ReplicaLane), None);
         assert_eq!(queue.take(Offer::Lane), Some("state"));
+    }
+
+    #[test]
+    fn shared_lanes_take_only_brief_calls() {
+        const A: Caller<'_> = Caller { node: "a", client: 0 };
+        let mut queue = Queue::new(4);
+        queue.push(A, Need::AnyLane, "long").unwrap();
+        queue.push(A, Need::Brief, "state").unwrap();
+        queue.push(A, Need::AnyLane.brief(), "pure").unwrap();
+        assert_eq!(queue.take(Offer::ReplicaShared), Some("pure"));
+        assert_eq!(queue.take(Offer::ReplicaShared), None);
+        assert_eq!(queue.take(Offer::Shared), Some("state"));
+        assert_eq!(queue.take(Offer::Shared), None);
+        queue.push(A, Need::Brief, "more").unwrap();
+        assert_eq!(queue.take(Offer::OwnLane), Some("long"));
+        assert_eq!(queue.take(Offer::OwnLane), None);
+        assert_eq!(queue.take(Offer::Lane), Some("more"), "where there is no shared one");
     }
 
     #[derive(Debug, Clone)]

@@ -42,11 +42,15 @@ impl Width {
         self.next
     }
 
-    /// A call ended.
-    pub fn end(&mut self, id: u64) {
-        if let Some(at) = self.running.iter().position(|(running, _)| *running == id) {
-            self.running.swap_remove(at);
-        }
+    /// A call ended; says when it had begun.
+    pub fn end(&mut self, id: u64) -> Option<u64> {
+        let at = self.running.iter().position(|(running, _)| *running == id)?;
+        Some(self.running.swap_remove(at).1)
+    }
+
+    /// Whether none runs.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty()
     }
 }
 

@@ -134,6 +134,10 @@ class Reader:
         """Whether everything that was read was handed out."""
         return self._inbox.is_empty()
 
+    def cut(self) -> tuple[dict, memoryview] | None:
+        """The next frame, if all of it was read already."""
+        return self._inbox.cut()
+
     def recv(self) -> tuple[dict, memoryview]:
         """Reads a frame, within the socket's timeout; `EOFError` when the stream ended between
         frames."""

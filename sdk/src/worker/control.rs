@@ -61,6 +61,11 @@ fn obey(runtime: &Arc<Runtime>, stream: UnixStream) -> io::Result<()> {
                     tracing::warn!("no further lane: {error}");
                 }
             }
+            ("share", _) => {
+                if let Err(error) = runtime.share(order.threads.unwrap_or(0)) {
+                    tracing::warn!("no shared lane: {error}");
+                }
+            }
             // Of a newer daemon.
             _ => {}
         }

@@ -33,37 +33,80 @@ enum Step {
 pub(super) fn run(runtime: &Arc<Runtime>, stream: UnixStream) {
     // Functions may spawn tasks and wait for futures.
     let _tasks = runtime.tasks.enter();
-    let slot = runtime.calls.slot();
-    if let Err(error) = serve(runtime, &stream, &slot) {
+    if let Err(error) = serve(runtime, &stream) {
         tracing::debug!("lane closed: {error}");
     }
-    runtime.calls.forget(&slot);
     runtime.closed();
 }
 
-fn serve(runtime: &Runtime, stream: &UnixStream, slot: &Slot) -> io::Result<()> {
+fn serve(runtime: &Arc<Runtime>, stream: &UnixStream) -> io::Result<()> {
     let (mut reader, mut writer) = (Reader::new(stream), Writer::new(stream));
-    let mut cancellation = Cancellation::new();
-    let mut out = Vec::new();
+    let mut seat = Seat::new(runtime);
     while let Some(Received { header, body }) = reader.next()? {
-        let head: Head<'_> = decode(header).map_err(invalid)?;
+        seat.serve(&decode(header).map_err(invalid)?, body, &mut writer)?;
+    }
+    Ok(())
+}
+
+/// What takes replies.
+pub(super) trait Replies {
+    fn reply(&mut self, kind: Kind<'_>, id: &str, body: &[u8]) -> io::Result<()>;
+}
+
+impl<W: Write> Replies for Writer<W> {
+    fn reply(&mut self, kind: Kind<'_>, id: &str, body: &[u8]) -> io::Result<()> {
+        Self::reply(self, kind, id, body)
+    }
+}
+
+/// A thread's place among the calls of the process: one call at a time.
+pub(super) struct Seat {
+    runtime: Arc<Runtime>,
+    slot: Arc<Slot>,
+    /// Kept from call to call; only ever away while one runs.
+    cancellation: Option<Cancellation>,
+    out: Vec<u8>,
+}
+
+impl Seat {
+    pub(super) fn new(runtime: &Arc<Runtime>) -> Self {
+        let slot = runtime.calls.slot();
+        Self { runtime: runtime.clone(), slot, cancellation: None, out: Vec::new() }
+    }
+
+    /// Runs a call to its end and replies. Fails only with the lane.
+    pub(super) fn serve(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        replies: &mut impl Replies,
+    ) -> io::Result<()> {
+        let Self { runtime, slot, out, .. } = self;
         let id: CallId = head.id.parse().map_err(io::Error::other)?;
-        cancellation = cancellation.reuse();
+        let cancellation =
+            self.cancellation.take().map_or_else(Cancellation::new, Cancellation::reuse);
         runtime.calls.begin(slot, id, &cancellation);
-        let mut call = Call { runtime, head: &head, cancellation: &cancellation, out: &mut out };
-        let ended = call.run(body, &mut writer)?;
+        let mut call = Call { runtime, head, cancellation: &cancellation, out: &mut *out };
+        let ended = call.run(body, replies)?;
         Calls::end(slot);
+        self.cancellation = Some(cancellation);
         if head.logs {
             // A line without its end would be taken for output of the next call.
             let _ = io::stdout().flush();
         }
         match &ended {
-            Ok(()) => writer.reply(Kind::Done(head.codec), head.id, &out)?,
-            Err(error) => writer.reply(Kind::Fail(error), head.id, &[])?,
+            Ok(()) => replies.reply(Kind::Done(head.codec), head.id, out)?,
+            Err(error) => replies.reply(Kind::Fail(error), head.id, &[])?,
         }
-        trim(&mut out);
+        trim(out);
+        Ok(())
     }
-    Ok(())
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.runtime.calls.forget(&self.slot);
+    }
 }
 
 /// A call on this lane.
@@ -79,7 +122,7 @@ impl Call<'_> {
     fn run(
         &mut self,
         body: &[u8],
-        writer: &mut Writer<&UnixStream>,
+        replies: &mut impl Replies,
     ) -> io::Result<Result<(), ErrorInfo>> {
         let mut step = match self.guarded(|call| call.begin(body)) {
             Ok(step) => step,
@@ -93,7 +136,7 @@ impl Call<'_> {
             };
             match item {
                 Ok(Some(())) => {
-                    writer.reply(Kind::Item(self.head.codec), self.head.id, self.out)?
+                    replies.reply(Kind::Item(self.head.codec), self.head.id, self.out)?
                 }
                 Ok(None) => return Ok(self.nothing()),
                 Err(error) => return Ok(Err(error)),

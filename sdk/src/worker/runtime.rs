@@ -5,7 +5,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use rhd_protocol::{
     worker::{Hello, Lane},
 };
 
-use super::{cancel::Calls, failure, lane, services::Services, wire::invalid};
+use super::{cancel::Calls, failure, lane, services::Services, shared::Shared, wire::invalid};
 
 /// Call lanes opened at the start; the daemon asks for more.
 const FIRST_LANES: u32 = 4;
@@ -29,6 +29,7 @@ pub(super) struct Runtime {
     token: String,
     socket: PathBuf,
     lanes: AtomicU32,
+    shared: OnceLock<Arc<Shared>>,
     pub(super) services: Services,
     pub(super) calls: Calls,
     /// Runs async functions.
@@ -49,6 +50,7 @@ impl Runtime {
             token: token.into(),
             socket: socket.into(),
             lanes: AtomicU32::new(0),
+            shared: OnceLock::new(),
             services: Services::default(),
             calls: Calls::default(),
             tasks: tasks.handle().clone(),
@@ -93,6 +95,19 @@ impl Runtime {
             }
         }
         Ok(())
+    }
+
+    /// Has threads take calls off the shared lane, which is opened the first time. For the control
+    /// lane's thread alone.
+    pub(super) fn share(self: &Arc<Self>, threads: u32) -> io::Result<()> {
+        let shared = match self.shared.get() {
+            Some(shared) => shared,
+            None => {
+                let opened = Arc::new(Shared::new(self.connect(Lane::Shared)?)?);
+                self.shared.get_or_init(|| opened)
+            }
+        };
+        shared.more(self, threads)
     }
 
     /// Notes that a lane ended.

@@ -65,6 +65,18 @@ impl<R: Read> Reader<R> {
         Ok(Some(Received { header, body: &rest[..body] }))
     }
 
+    /// Whether the next frame is there as a whole.
+    pub(super) fn is_ready(&self) -> bool {
+        let fresh = &self.buffer[self.fresh.clone()];
+        let prefix = fresh.first_chunk::<PREFIX>().map(|prefix| Prefix::parse(*prefix, MAX_BODY));
+        match prefix {
+            Some(Ok(Prefix { header, body, .. })) => fresh.len() >= PREFIX + header + body,
+            // What is wrong with it shows as it is read.
+            Some(Err(_)) => true,
+            None => false,
+        }
+    }
+
     /// Reads until there are `wanted` bytes; false when the stream ended before the first of them.
     fn fill(&mut self, wanted: usize) -> io::Result<bool> {
         while self.fresh.len() < wanted {
@@ -123,6 +135,8 @@ pub(super) struct Order<'a> {
     pub(super) items: Option<u32>,
     #[serde(default)]
     pub(super) count: Option<u32>,
+    #[serde(default)]
+    pub(super) threads: Option<u32>,
 }
 
 /// A [`Reply`](rhd_protocol::call::Reply) with a body, likewise.

@@ -2,6 +2,7 @@
 
 ```text
 daemon --call lane-->  lane.Lane       one call at a time, on one thread: read, run, write
+       --shared----->  shared.Shared   the same for brief calls: many on one lane, few threads
        --control---->  control.Control orders; coroutines and async generators on one event loop
                           |
            targets.bind: the function, method or attribute that a call means

@@ -80,6 +80,7 @@ class Control:
         elif kind == "credit":
             items = order.get("items")
             if isinstance(items, int):
+                self._runtime.grant(str(order.get("id")), items)
                 self._loop.call_soon_threadsafe(self._grant, order.get("id"), items)
         elif kind == "lanes":
             count = order.get("count")
@@ -88,6 +89,13 @@ class Control:
                     self._runtime.open_lanes(count)
                 except (OSError, RuntimeError) as error:  # no more sockets or threads
                     print(f"rhd worker: no further lane: {error}", file=sys.stderr)
+        elif kind == "share":
+            threads = order.get("threads")
+            if isinstance(threads, int):
+                try:
+                    self._runtime.share(threads)
+                except (OSError, RuntimeError) as error:
+                    print(f"rhd worker: no shared lane: {error}", file=sys.stderr)
 
     # --- on the event loop
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import frames, segments, tracing
 from ..errors import Cancelled
@@ -29,20 +29,32 @@ _END = object()
 _UNWIND = 5.0
 
 
-class Lane:
-    """One connection for calls. It runs one at a time, so its socket is the call's own."""
+class Source(Protocol):
+    """Where the calls of a thread come from, and their replies go: `port.Port`, `shared.Seat`."""
 
-    def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
+    sock: socket.socket
+    writing: threading.RLock  # type: ignore[valid-type]
+
+    def next(self) -> tuple[dict, memoryview]: ...
+    def last(self, header: dict, parts: Sequence[frames.Buffer] | segments.Segment) -> None: ...
+    def item(self, header: dict, parts: Sequence[frames.Buffer] | segments.Segment) -> None: ...
+    def write(self, frame: bytes) -> None: ...
+    def grant(self, items: int) -> None: ...
+
+
+class Lane:
+    """A thread for calls, one at a time."""
+
+    def __init__(self, runtime: Runtime, source: Source) -> None:
         self._runtime = runtime
-        self.sock = sock
+        self._source = source
+        self.sock = source.sock
+        self._writing = source.writing
         # Guards which call may be interrupted, and whether; held for moments only.
         self._lock = threading.Lock()
         self._call: Call | None = None
         self._armed = False
         self._injected = False
-        # Held while a frame is written: threads of the call write its output. Reentrant, because
-        # a finalizer may print while its own thread is about to.
-        self._writing = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="rhd-lane", daemon=True)
 
     def start(self) -> None:
@@ -51,7 +63,7 @@ class Lane:
     def _run(self) -> None:
         try:
             while True:
-                header, body = frames.recv(self.sock)
+                header, body = self._source.next()
                 call = Call(header, body, self)
                 del header, body
                 self._serve(call)
@@ -84,9 +96,10 @@ class Lane:
             self._runtime.end(call)
         fork.leave_if_child()
         call.output.flush_all()
+        # What a finalizer prints meanwhile is no output of the call: it runs in no call's context.
         with self._writing:
             call.ended = True
-            self._send(*reply)
+            self._source.last(*reply)
 
     def _reply(self, call: Call, context: contextvars.Context) -> replies.Frame:
         first = self._interruptible(call, context, self._work, call)
@@ -99,8 +112,7 @@ class Lane:
                     return frame
                 fork.leave_if_child()
                 try:
-                    with self._writing:
-                        self._send(*frame)
+                    self._source.item(*frame)
                 except OSError as error:
                     raise _LaneBroke(error) from None
                 del frame
@@ -220,16 +232,17 @@ class Lane:
             elif self._armed:
                 self._injected = True
                 _set_async_exc(self._thread.ident or 0, Cancelled)
+            else:
+                # It may wait for credit, in vain now.
+                self._source.grant(1)
+
+    def grant(self, call: Call, items: int) -> None:
+        """Allows further items of a call."""
+        with self._lock:
+            if self._call is call:
+                self._source.grant(items)
 
     # --- writing
-
-    def _send(self, header: dict, parts: Sequence[frames.Buffer] | segments.Segment) -> None:
-        """Writes a reply; the caller holds `_writing`, and runs in no call's context.
-
-        What a finalizer prints meanwhile is therefore no output of the call, and can't get between
-        the pieces of a large frame.
-        """
-        frames.send(self.sock, header, parts)
 
     def log(self, call: Call, fd: int, data: bytes) -> bool:
         with self._writing:
@@ -237,8 +250,7 @@ class Lane:
                 return False
             frame = frames.encode({"t": "log", "id": call.id, "fd": fd}, len(data)) + data
             try:
-                # One call into C: an interrupted thread must not leave half a frame behind.
-                self.sock.sendall(frame)
+                self._source.write(frame)
             except OSError:
                 return False
             return True

@@ -14,6 +14,8 @@ from .call import Call
 from .control import Control
 from .lane import Lane
 from .loader import Loader
+from .port import Port
+from .shared import Shared
 from .targets import Targets
 
 # Call lanes opened at the start; the daemon asks for more.
@@ -45,6 +47,7 @@ class Runtime:
         self._early: collections.deque[str] = collections.deque(maxlen=_EARLY)
         self._lanes: list[Lane] = []
         self._control: socket.socket | None = None
+        self._shared: Shared | None = None
 
     def start(self) -> None:
         """Connects the control lane, then the first call lanes."""
@@ -74,9 +77,15 @@ class Runtime:
     def open_lanes(self, count: int) -> None:
         """Opens further call lanes, as many as are allowed."""
         for _ in range(min(count, MAX_LANES - len(self._lanes))):
-            lane = Lane(self, self._connect("call"))
+            lane = Lane(self, Port(self._connect("call")))
             self._lanes.append(lane)
             lane.start()
+
+    def share(self, threads: int) -> None:
+        """Has threads take calls off the shared lane, which is opened the first time."""
+        if self._shared is None:
+            self._shared = Shared(self, self._connect("shared"))
+        self._shared.more(threads)
 
     def forget(self, lane: Lane) -> None:
         """Takes a lane off that its daemon closed."""
@@ -86,6 +95,8 @@ class Runtime:
     def sockets(self) -> list[socket.socket]:
         """Returns the sockets of all lanes."""
         own = [] if self._control is None else [self._control]
+        if self._shared is not None:
+            own.append(self._shared.sock)
         return own + [lane.sock for lane in self._lanes]
 
     def begin(self, call: Call) -> None:
@@ -99,6 +110,13 @@ class Runtime:
     def end(self, call: Call) -> None:
         with self._lock:
             self._calls.pop(call.id, None)
+
+    def grant(self, call_id: str, items: int) -> None:
+        """Allows further items of a call that shares its lane."""
+        with self._lock:
+            call = self._calls.get(call_id)
+        if call is not None and isinstance(call.sink, Lane):
+            call.sink.grant(call, items)
 
     def cancel(self, call_id: str) -> None:
         """Cancels a call on whichever lane it runs, or as soon as it comes."""
