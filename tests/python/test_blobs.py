@@ -119,12 +119,14 @@ def test_a_wrong_size_is_said(mesh: tuple[Node, Node]) -> None:
             data.fetch({**there._content(), "size": claimed}, None, [], "alpha")
 
 
-def test_progress_comes_as_events(mesh: tuple[Node, Node]) -> None:
+def test_progress_comes_as_events_and_is_no_noise(mesh: tuple[Node, Node], capfd) -> None:
     blob = rh.blob(noise(64 * MIB, 5))
     told: list[dict] = []
     blob.to("beta", progress=told.append)
     assert all(0 <= one["done"] <= one["total"] == 64 * MIB for one in told)
     assert [one["done"] for one in told] == sorted(one["done"] for one in told)
+    rh.blob(noise(48 * MIB, 9)).to("beta")
+    assert capfd.readouterr().err == "", "progress is for terminals"
 
 
 def test_the_command_line_puts_lists_moves_and_gets(mesh: tuple[Node, Node], tmp_path) -> None:

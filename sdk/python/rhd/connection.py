@@ -99,7 +99,7 @@ def show(sink: console.Sink | None, reply: dict[str, Any], body: memoryview) -> 
     if reply.get("t") == "log":
         sink.log(int(reply.get("fd", 1)), bytes(body))
     elif reply.get("t") == "progress":
-        sink.progress(str(reply.get("text", "")))
+        sink.progress(str(reply.get("text", "")), bool(reply.get("moved")))
     return sink
 
 

@@ -41,11 +41,12 @@ class Sink:
         with _lock:
             self._write(fd, self._pending.pop(fd, "") + decoder.decode(data), len(underway) > 1)
 
-    def progress(self, text: str) -> None:
-        """Shows what is being done on the way: a status line on a terminal, else a line each."""
+    def progress(self, text: str, moving: bool = False) -> None:
+        """Shows what is being done on the way: a status line on a terminal, else a line each, but
+        for how far something is that moves."""
         global _status
         stream = sys.stderr
-        if stream is None:
+        if stream is None or (moving and not _is_terminal(stream)):
             return
         with _lock:
             if _is_terminal(stream):

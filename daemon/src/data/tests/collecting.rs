@@ -123,6 +123,45 @@ async fn nothing_that_is_named_or_leased_is_ever_collected() {
     }
 }
 
+/// Content that is there, needed by nobody, and wanted again just as it is swept: the moment that
+/// tags lose. (Without the gate this fails within a few rounds.)
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_again_while_it_is_swept_is_there() {
+    let home = tempfile::tempdir().unwrap();
+    let shelf = shelf(home.path(), 0, 0).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let collector = {
+        let (shelf, over) = (shelf.clone(), over.clone());
+        tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                gc::collect(&shelf, Pressure::default(), false).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let wanted = |n: u64| {
+        let shelf = shelf.clone();
+        tokio::spawn(async move {
+            let (bytes, mut rng) = (content(n), StdRng::seed_from_u64(n));
+            for round in 0..150 {
+                let (hash, size, lease) = put::body(&shelf, body(&bytes)).await.unwrap();
+                // Long enough for a sweep to have begun or ended, whatever comes.
+                tokio::time::sleep(Duration::from_micros(rng.random_range(0..3000))).await;
+                let read = read(&shelf, hash, size).await;
+                assert!(read.is_ok_and(|read| read == bytes), "content {n}, round {round}");
+                drop(lease);
+                tokio::time::sleep(Duration::from_micros(rng.random_range(0..3000))).await;
+            }
+        })
+    };
+    let tasks: Vec<_> = (0..4).map(wanted).collect();
+    for task in tasks {
+        soon(task).await.unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    soon(collector).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_makes_room_of_what_was_not_used_and_refuses_the_rest() {
     let home = tempfile::tempdir().unwrap();
