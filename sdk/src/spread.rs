@@ -72,7 +72,10 @@ impl<A: Args, R: DeserializeOwned> Spread<A, R> {
     pub async fn call(&self, args: A) -> Result<R, ErrorInfo> {
         let mut turn = Turn::take(&self.balance);
         let done = self.functions[turn.place].call(args).await;
-        turn.lost = done.as_ref().is_err_and(|error| error.kind == ErrorKind::PeerLost);
+        // One that drains refuses faster than any other answers.
+        turn.lost = done.as_ref().is_err_and(|error| {
+            matches!(error.kind, ErrorKind::PeerLost | ErrorKind::DaemonUnavailable)
+        });
         done
     }
 

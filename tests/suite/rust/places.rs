@@ -69,7 +69,7 @@ fn a_map_over_several_nodes_uses_all_and_keeps_the_order() {
 fn a_node_that_dies_in_a_map_costs_its_own_calls_and_no_others() {
     let mut mesh = Mesh::of(3);
     let home = mesh[0].home().to_path_buf();
-    let doomed = mesh.remove(1);
+    let mut doomed = mesh.remove(1);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let client = Client::attach(&home).await.unwrap();
         let clusters = ["n1", "n2"].map(|name| client.cluster(name));
@@ -78,7 +78,7 @@ fn a_node_that_dies_in_a_map_costs_its_own_calls_and_no_others() {
         let mut results = Box::pin(later.map(calls, 4));
         let first = results.next().await.unwrap();
         assert_eq!(first.as_deref(), Ok("0"));
-        tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
+        tokio::task::spawn_blocking(move || doomed.kill()).await.unwrap();
         let mut lost = 0;
         for n in 1..80_u64 {
             match results.next().await.unwrap() {
