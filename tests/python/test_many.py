@@ -240,7 +240,8 @@ def test_a_map_shows_output_and_keeps_deadlines(where: str, capsys: Any) -> None
 
         print(f"line {n}")
         if n == 5:
-            time.sleep(600)
+            while True:
+                time.sleep(0.01)
         return n
 
     remote = rh.function(speak).to(where).options(timeout=2)
@@ -248,7 +249,8 @@ def test_a_map_shows_output_and_keeps_deadlines(where: str, capsys: Any) -> None
     assert isinstance(results[5], rh.Timeout)
     assert [n for n in results if isinstance(n, int)] == [0, 1, 2, 3, 4, 6, 7]
     said = capsys.readouterr().out
-    assert sorted(said.split("\n"))[1:] == [f"line {n}" for n in range(8)]
+    # A line that was cut by one of another call is ended there.
+    assert sorted(filter(None, said.split("\n"))) == [f"line {n}" for n in range(8)]
 
 
 # --- daemons that are old, or wrong
