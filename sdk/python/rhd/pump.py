@@ -334,6 +334,8 @@ def ordered(
                     raise item.error
                 waiting.popleft()
                 result = item.value if item.error is None else item.error
+                # An iterator that nobody reads any more goes with its last reader, and its call.
+                item.value = None
                 del item
                 pump.touch()
                 yield result
