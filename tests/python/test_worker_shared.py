@@ -2,9 +2,12 @@
 
 import contextlib
 import queue
+import socket
 import threading
 
 import pytest
+from rhd.worker.shared import Seat
+from rhd.worker.shared import Shared as Lane
 from worker_daemon import PATIENCE, Daemon, codec, daemon_fixture, errors, frames  # noqa: F401
 
 SOURCE = """
@@ -190,3 +193,15 @@ def test_something_else_than_a_call_closes_the_lane_and_no_other(shared, daemon)
     frames.send(shared.sock, {"t": "nonsense"})
     assert shared.closed.wait(PATIENCE)
     assert daemon.call("add", 1, 2) == 3
+
+
+def test_output_takes_no_reply_of_another_call_with_it():
+    near, far = socket.socketpair()
+    lane = Lane(None, near)  # type: ignore[arg-type]
+    with near, far:
+        lane.put(b"a reply")
+        # Whoever prints may be interrupted in the middle of it.
+        Seat(lane).write(b"output")
+        assert far.recv(100) == b"output"
+        lane.flush()
+        assert far.recv(100) == b"a reply"

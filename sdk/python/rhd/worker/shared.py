@@ -72,7 +72,12 @@ class Shared:
                 if self._threads >= MAX_THREADS:
                     return
                 self._threads += 1
-            Lane(self._runtime, Seat(self)).start()
+            try:
+                Lane(self._runtime, Seat(self)).start()
+            except BaseException:
+                with self._counts:
+                    self._threads -= 1
+                raise
 
     def next(self) -> tuple[dict, memoryview]:
         """The next call; other threads wait for their turn meanwhile."""
@@ -195,8 +200,9 @@ class Seat:
 
     def write(self, frame: bytes) -> None:
         """Writes output of a call; the caller holds `writing`."""
-        self._shared.put(frame)
-        self._shared.flush()
+        # One call into C, past the replies that wait, which are of other calls: the thread may be
+        # interrupted anywhere, and must take none of them with it.
+        self.sock.sendall(frame)
 
     def grant(self, items: int) -> None:
         """Allows further items, from any thread."""
