@@ -179,6 +179,22 @@ impl Node {
         kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
     }
 
+    /// Has the daemon stand still, and waits until it does: the signal stops a process when a thread of
+    /// it next runs, and until then the others go on.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        until("all its threads stand still", || {
+            let mut tasks = fs::read_dir(&tasks).unwrap();
+            tasks.all(|task| stands_still(&task.unwrap().path())).then_some(())
+        });
+    }
+
+    /// Has it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Ends the daemon as a power cut would, and waits for its process to be gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -222,6 +238,12 @@ impl Node {
             panic!("{} ended with {status}\n{}", self.name(), self.log());
         }
     }
+}
+
+/// Whether a thread is stopped, or gone; its state is what follows its name, see proc_pid_stat(5).
+fn stands_still(task: &Path) -> bool {
+    fs::read_to_string(task.join("stat"))
+        .map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }
 
 impl Drop for Node {

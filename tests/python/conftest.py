@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,22 @@ def until(true: Callable[[], Any], what: str, limit: float = READY) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit:.0f} s: {what}")
         time.sleep(0.01)
+
+
+def freeze(pid: int) -> None:
+    """Has a process stand still, and waits until all of its threads do.
+
+    The signal stops it when one of them next runs; until then the others go on.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    task = Path("/proc") / str(pid) / "task"
+
+    def stands_still() -> bool:
+        # The state of a thread follows its name, see proc_pid_stat(5).
+        states = [stat.read_text().rpartition(") ")[2] for stat in task.glob("*/stat")]
+        return all(state.startswith("T") for state in states)
+
+    until(stands_still, "it stands still")
 
 
 class Node:

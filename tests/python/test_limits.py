@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import rhd as rh
-from conftest import Node, until
+from conftest import Node, freeze, until
 from rhd import codec, frames
 from test_large import MIB, arrives, noise
 
@@ -180,7 +180,7 @@ def test_a_worker_that_dies_as_it_reads_is_not_asked_again(mesh: Any, tmp_path: 
     target = remote._target
     parts = codec.dumps(((noise(64 * MIB), str(path)), {}))
     _, header = target.header(parts, "call", {})
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(target.daemon.path)
         sock.settimeout(60)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import rhd as rh
-from conftest import Node, until
+from conftest import Node, freeze, until
 from rhd import console, receipts
 from test_lost_daemons import Underway, wait_for
 
@@ -225,7 +225,7 @@ def test_a_host_that_is_silent_for_a_moment_is_waited_for(pair: Pair, tmp_path: 
     thread = threading.Thread(target=lambda: got.append(run.result()))
     thread.start()
     assert far.process is not None
-    far.process.send_signal(signal.SIGSTOP)
+    freeze(far.process.pid)
     try:
         until(lambda: not near._linked(far), "the link is lost")
     finally:
@@ -276,7 +276,7 @@ def test_a_run_that_never_arrived_is_started_once_more(pair: Pair, tmp_path: Pat
     lines, mark = tmp_path / "lines", tmp_path / "mark"
     began: list[rh.Run] = []
     # It takes what comes to its socket, and dies before it reads it.
-    near.process.send_signal(signal.SIGSTOP)
+    freeze(near.process.pid)
     thread = threading.Thread(target=lambda: began.append(remote.run(str(lines), str(mark))))
     thread.start()
     until(lambda: waiting_at(near), "the request is on its way")

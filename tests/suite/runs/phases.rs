@@ -2,8 +2,6 @@
 
 use std::{process::Child, thread::JoinHandle};
 
-use rustix::process::Signal;
-
 use super::*;
 
 /// Three nodes; `n1` has one lane, and on it from `n0`: a call that has ended, one that runs, and one
@@ -110,7 +108,7 @@ fn a_killed_node_of_the_caller_ends_nothing() {
 fn a_node_that_dies_before_it_has_the_result_costs_nobody_the_result() {
     let mut scene = Scene::set();
     // Its host sends the result; nobody reads it.
-    scene.mesh[0].signal(Signal::STOP);
+    scene.mesh[0].freeze();
     for placed in [&scene.running, &scene.queued] {
         placed.traces.until_it_runs();
         placed.traces.go();
@@ -148,12 +146,12 @@ fn a_killed_host_interrupts_what_had_not_ended() {
 #[test]
 fn a_host_that_dies_with_the_result_on_its_way_has_completed() {
     let mut scene = Scene::set();
-    scene.mesh[0].signal(Signal::STOP);
+    scene.mesh[0].freeze();
     scene.running.traces.go();
     scene.queued.traces.until_it_runs();
     scene.until(&scene.running, RunStatus::Completed);
     scene.mesh[1].kill();
-    scene.mesh[0].signal(Signal::CONT);
+    scene.mesh[0].thaw();
     // It may have come through, or not: nobody hears of another end.
     let code = scene.running.client.wait().unwrap().code();
     assert!(matches!(code, Some(0 | 6)), "{code:?}");
@@ -171,7 +169,7 @@ fn a_call_to_a_host_that_is_gone_never_started() {
     deploy(&mesh[0], "n1");
     let traces = Traces::new();
     traces.go();
-    mesh[1].signal(Signal::STOP);
+    mesh[1].freeze();
     // Made while nobody knows yet that it is gone: it may be there, or may be on its way.
     let (made, body) = call("work", &json!([traces.text()]));
     let (id, home) = (made.id.to_string(), mesh[0].home().to_path_buf());
