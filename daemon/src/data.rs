@@ -16,7 +16,9 @@ mod config;
 mod error;
 mod fetch;
 mod gc;
+mod history;
 mod ledger;
+mod lineage;
 mod names;
 mod progress;
 mod put;
@@ -26,6 +28,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod versions;
 
 use std::{
     collections::HashMap,

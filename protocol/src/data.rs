@@ -5,7 +5,14 @@
 //! [`Reply`](crate::call::Reply) frames until a final one. Content itself goes from node to node on
 //! [`BLOB`](crate::wire::BLOB) streams, in the encoding of iroh-blobs, verified as it arrives.
 
+mod version;
+
 use serde::{Deserialize, Serialize};
+
+pub use version::{
+    Input, InputError, Lineage, MAX_DEPTH, MAX_INPUTS, MAX_LINEAGE, MAX_TEXT, Made, Origin, Record,
+    Version,
+};
 
 use crate::{
     call::Codec,
@@ -44,24 +51,6 @@ impl Content {
     }
 }
 
-/// What a name stood for at one time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    /// What it holds.
-    pub content: Content,
-    /// When it was saved, in milliseconds since 1970.
-    pub saved_ms: u64,
-    /// The node that saved it.
-    #[serde(default)]
-    pub author: String,
-    /// The call that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<String>,
-    /// Names and hashes of what it was made from.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<String>,
-}
-
 /// A blob on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobInfo {
@@ -82,6 +71,12 @@ pub struct BlobInfo {
     /// Versions of the name that are kept, this one included.
     #[serde(default)]
     pub versions: u32,
+    /// The number of this version of the name; 0: it has none.
+    #[serde(default, skip_serializing_if = "version::is_zero")]
+    pub version: u64,
+    /// What made it, as far as its name says.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
 }
 
 /// A question about data, or something to do with it.
@@ -99,6 +94,9 @@ pub enum DataAsk {
         /// Lengths of the body's parts.
         #[serde(default)]
         parts: Vec<u64>,
+        /// What made it; for its name's record.
+        #[serde(default, skip_serializing_if = "Origin::is_empty")]
+        origin: Origin,
     },
     /// Stores a file of the node's own disk. The answer is a [`BlobInfo`].
     Import {
@@ -107,6 +105,9 @@ pub enum DataAsk {
         /// Its name; none: it is kept for a while only.
         #[serde(default)]
         name: Option<String>,
+        /// What made it; for its name's record.
+        #[serde(default, skip_serializing_if = "Origin::is_empty")]
+        origin: Origin,
     },
     /// A blob by name or hash, wherever it is. The answer is a [`BlobInfo`].
     Find {
@@ -131,6 +132,9 @@ pub enum DataAsk {
         /// Who is known to have it; others are asked.
         #[serde(default)]
         from: Vec<NodeId>,
+        /// What made it; for its name's record.
+        #[serde(default, skip_serializing_if = "Origin::is_empty")]
+        origin: Origin,
     },
     /// Bytes of a blob, as items; what the node lacks of them is fetched. The answer is nil.
     Read {
@@ -160,6 +164,55 @@ pub enum DataAsk {
     Remove {
         /// Canonical name.
         name: String,
+    },
+    /// Names of data. The answer is a list of [`BlobInfo`], without what made them.
+    Names {
+        /// Only names below this folder.
+        #[serde(default)]
+        below: Option<String>,
+        /// Whether other nodes are asked, too.
+        #[serde(default)]
+        far: bool,
+    },
+    /// Gives a name's versions another name. The answer is a [`BlobInfo`].
+    Rename {
+        /// Canonical name.
+        name: String,
+        /// A canonical name that nothing has.
+        to: String,
+    },
+    /// The versions of a name that are kept. The answer is a list of [`Version`], the newest first.
+    History {
+        /// Canonical name.
+        name: String,
+        /// How many at most; none: all.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// Puts the content of an earlier version on top of a name, as a new version. The answer is a
+    /// [`BlobInfo`].
+    Rollback {
+        /// Canonical name.
+        name: String,
+        /// Number of the earlier version.
+        version: u64,
+    },
+    /// How these came about, as far as names of the node say. The answer is a list of [`Record`],
+    /// with nil for what is not known.
+    Records {
+        /// At most [`MAX_INPUTS`], each the text of an [`Input`].
+        inputs: Vec<String>,
+    },
+    /// What something was made from, and what that was made from, asked of all nodes that can be
+    /// reached. The answer is a [`Lineage`].
+    Lineage {
+        /// Name, or text of a hash.
+        blob: String,
+        /// Number of the name's version; none: the newest.
+        #[serde(default)]
+        version: Option<u64>,
+        /// Steps to go back, at most [`MAX_DEPTH`].
+        depth: u32,
     },
     /// How many bytes a file of the node's own disk has. The answer is a number, or nil.
     StatFile {

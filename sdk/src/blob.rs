@@ -4,7 +4,7 @@ use rhd_protocol::{
     VERSION,
     api::Request,
     call::Reply,
-    data::{BlobInfo, Content, DataAsk, Moved},
+    data::{BlobInfo, Content, DataAsk, Moved, Origin},
     error::ErrorInfo,
     frame,
     id::NodeId,
@@ -49,7 +49,12 @@ impl Blob {
         told: impl FnMut(&str, Option<&Moved>),
     ) -> Result<Self, ErrorInfo> {
         let (content, name) = (self.info.content.clone(), self.info.name.clone());
-        let ask = DataAsk::Fetch { content, name, from: self.holders() };
+        let ask = DataAsk::Fetch {
+            content,
+            name,
+            from: self.holders(),
+            origin: self.info.origin.clone(),
+        };
         let node = Some(node).filter(|node| *node != "here");
         let info = self.client.data(node, ask, &[], told).await?;
         Ok(Self { client: self.client.clone(), node: node.map(str::to_owned), info })
@@ -75,7 +80,7 @@ impl Client {
     /// Stores bytes on this node; without a name they are kept for a day after their last use.
     pub async fn put_blob(&self, bytes: &[u8], name: Option<&str>) -> Result<Blob, ErrorInfo> {
         let name = name.map(str::to_owned);
-        let ask = DataAsk::Put { name, codec: None, parts: Vec::new() };
+        let ask = DataAsk::Put { name, codec: None, parts: Vec::new(), origin: Origin::default() };
         let info = self.data(None, ask, bytes, |_, _| ()).await?;
         Ok(Blob { client: self.clone(), node: None, info })
     }

@@ -15,7 +15,7 @@ use std::{
 
 use rand::{Rng as _, RngCore as _, SeedableRng as _, rngs::StdRng};
 use rhd_protocol::{
-    data::{BlobInfo, Collected, Content, DataAsk, Verified},
+    data::{BlobInfo, Collected, Content, DataAsk, Origin, Verified},
     error::{ErrorInfo, ErrorKind},
     id::Hash,
 };
@@ -43,7 +43,7 @@ fn put(home: &Path, bytes: &[u8], name: Option<&str>) -> Result<Content, ErrorIn
 
 fn fetch(home: &Path, content: &Content, name: Option<&str>) -> Result<BlobInfo, ErrorInfo> {
     let (content, name) = (content.clone(), name.map(str::to_owned));
-    let ask_for = DataAsk::Fetch { content, name, from: vec![] };
+    let ask_for = DataAsk::Fetch { content, name, from: vec![], origin: Origin::default() };
     ask(home, async |client| client.data(None, ask_for, &[], |_, _| ()).await)
 }
 
@@ -207,7 +207,12 @@ fn a_disk_that_fills_up_under_a_transfer_is_said_and_the_rest_comes_later() {
     // It fills while the transfer runs: nearly, then to the last byte.
     for but in [1_500_000, 0] {
         let filled = AtomicBool::new(false);
-        let ask_for = DataAsk::Fetch { content: content.clone(), name: None, from: vec![] };
+        let ask_for = DataAsk::Fetch {
+            content: content.clone(),
+            name: None,
+            from: vec![],
+            origin: Origin::default(),
+        };
         let failed = ask(target.home(), async |client| {
             client
                 .data::<BlobInfo>(None, ask_for, &[], |_, moved| {

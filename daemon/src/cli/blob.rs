@@ -6,7 +6,7 @@ use std::{
 };
 
 use rhd_protocol::{
-    data::{BlobInfo, Collected, Content, DataAsk, Verified},
+    data::{BlobInfo, Collected, Content, DataAsk, Origin, Verified},
     error::{ErrorInfo, ErrorKind},
     id::NodeId,
 };
@@ -102,7 +102,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         Verb::To { blob, node, name } => {
             let found = find(&client, &blob).await?;
             let (from, name) = (holder(&found), name.or(found.name));
-            let ask = DataAsk::Fetch { content: found.content, name, from };
+            let ask = DataAsk::Fetch { content: found.content, name, from, origin: found.origin };
             let info: BlobInfo = client.data(Some(&node), ask, &[], |t, _| ui.progress(t)).await?;
             ui.line(&info.content.hash.to_string())
         }
@@ -179,18 +179,20 @@ async fn put(
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(unreadable)?;
-        let ask = DataAsk::Put { name, codec: None, parts: Vec::new() };
+        let ask = DataAsk::Put { name, codec: None, parts: Vec::new(), origin: Origin::default() };
         return client.data(node, ask, &bytes, |text, _| ui.progress(text)).await;
     }
     let path = text(std::path::absolute(file).map_err(unreadable)?)?;
     if node.is_none() {
-        return client.data(None, DataAsk::Import { path, name }, &[], |_, _| ()).await;
+        return client
+            .data(None, DataAsk::Import { path, name, origin: Origin::default() }, &[], |_, _| ())
+            .await;
     }
     // The file is on this machine: it is taken in here, and fetched from there.
-    let ask = DataAsk::Import { path, name: None };
+    let ask = DataAsk::Import { path, name: None, origin: Origin::default() };
     let here: BlobInfo = client.data(None, ask, &[], |_, _| ()).await?;
     let from = holder(&here);
-    let ask = DataAsk::Fetch { content: here.content, name, from };
+    let ask = DataAsk::Fetch { content: here.content, name, from, origin: Origin::default() };
     client.data(node, ask, &[], |text, _| ui.progress(text)).await
 }
 
@@ -211,7 +213,12 @@ async fn get(
         return Ok(());
     }
     // First all of it here, then out: what goes to stdout can't be taken back.
-    let ask = DataAsk::Fetch { content: found.content.clone(), name: None, from: from.clone() };
+    let ask = DataAsk::Fetch {
+        content: found.content.clone(),
+        name: None,
+        from: from.clone(),
+        origin: Origin::default(),
+    };
     let _: BlobInfo = client.data(None, ask, &[], |text, _| ui.progress(text)).await?;
     let mut written = Ok(());
     let content: &Content = &found.content;

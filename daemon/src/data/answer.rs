@@ -1,15 +1,12 @@
 //! Answers to questions about data, here or by the node that they are about.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, future::join_all};
 use rhd_protocol::{
     call::{Codec, Reply},
-    data::{BlobInfo, CHUNK, Content, DataAsk, MAX_HASHES, MAX_HOLDERS, Version},
+    data::{BlobInfo, CHUNK, Content, DataAsk, MAX_HASHES, MAX_HOLDERS},
     error::{ErrorInfo, ErrorKind},
     frame::to_vec,
     id::{Hash, NodeId},
@@ -23,19 +20,18 @@ use super::{
     error::DataError,
     fetch,
     gc::{self, Pressure},
+    history::Label,
     lock,
-    names::Change,
     progress::{Meter, Out, telling},
     put, serve, verify,
 };
 use crate::{
     framed::{Body, Frame},
-    mesh,
     naming::Route,
 };
 
 /// How long a node may take to say whether it knows a name, its link included.
-const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Data {
     /// Does what a client asks, here or on `node`. What it says meanwhile goes to `out`, which holds
@@ -50,15 +46,19 @@ impl Data {
         let route = node.map_or(Ok(Route::Here), |node| self.naming.node(node))?;
         let ask = self.canonical(ask)?;
         match (route, ask) {
-            (Route::Here, DataAsk::Put { name, codec, parts }) => {
-                let (content, _lease) = self.put(codec, parts, body).await?;
-                self.saved(content, name).await
+            (Route::Here, DataAsk::Put { name, codec, parts, origin }) => {
+                let (content, lease) = self.put(codec, parts, body).await?;
+                let label = Label { name, origin, author: self.mesh.me() };
+                self.saved(content, label, lease).await
             }
-            (Route::Here, ask) => self.done(ask, out).await.map_err(|e| e.on(&self.mesh.name())),
-            (Route::Peer(peer), DataAsk::Put { name, codec, parts }) => {
+            (Route::Here, ask) => {
+                let done = self.done(ask, self.mesh.me(), out).await;
+                done.map_err(|e| e.on(&self.mesh.name()))
+            }
+            (Route::Peer(peer), DataAsk::Put { name, codec, parts, origin }) => {
                 // It is taken in here, and the other node gets it as it gets everything.
                 let (content, _lease) = self.put(codec, parts, body).await?;
-                let ask = DataAsk::Fetch { content, name, from: vec![self.mesh.me()] };
+                let ask = DataAsk::Fetch { content, name, from: vec![self.mesh.me()], origin };
                 serve::forward(self, peer, &ask, Body::default(), out).await
             }
             (Route::Peer(peer), ask) => {
@@ -73,9 +73,19 @@ impl Data {
             DataAsk::Put { name: Some(name), .. }
             | DataAsk::Import { name: Some(name), .. }
             | DataAsk::Fetch { name: Some(name), .. }
-            | DataAsk::Remove { name } => *name = self.naming.canonical(name)?,
-            DataAsk::Find { blob, .. } if blob.parse::<Hash>().is_err() => {
+            | DataAsk::Remove { name }
+            | DataAsk::History { name, .. }
+            | DataAsk::Rollback { name, .. } => *name = self.naming.canonical(name)?,
+            DataAsk::Find { blob, .. } | DataAsk::Lineage { blob, .. }
+                if blob.parse::<Hash>().is_err() =>
+            {
                 *blob = self.naming.canonical(blob)?;
+            }
+            DataAsk::Rename { name, to } => {
+                (*name, *to) = (self.naming.canonical(name)?, self.naming.canonical(to)?);
+            }
+            DataAsk::Names { below: Some(below), .. } if !below.starts_with('/') => {
+                *below = self.naming.canonical(below.trim_end_matches('/'))?;
             }
             _ => {}
         }
@@ -96,22 +106,23 @@ impl Data {
     }
 
     /// The same, with an eye on the store: where it failed, the next one opens it anew.
-    async fn done(&self, ask: DataAsk, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
+    async fn done(&self, ask: DataAsk, author: NodeId, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
         self.shelf.mend().await?;
-        let done = self.here(ask, out).await;
+        let done = self.here(ask, author, out).await;
         if done.as_ref().is_err_and(|error| error.kind == ErrorKind::Internal) {
             self.shelf.store.doubt().await;
         }
         done
     }
 
-    /// Does what is asked, on this node.
-    async fn here(&self, ask: DataAsk, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
+    /// Does what is asked by a node, on this one.
+    async fn here(&self, ask: DataAsk, author: NodeId, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
         match ask {
             DataAsk::Put { .. } => Err(refused("content is put on the node of its client")),
-            DataAsk::Import { path, name } => {
-                let (hash, size, _lease) = put::file(&self.shelf, &absolute(&path)?).await?;
-                self.saved(Content { hash, size, codec: None, parts: Vec::new() }, name).await
+            DataAsk::Import { path, name, origin } => {
+                let (hash, size, lease) = put::file(&self.shelf, &absolute(&path)?).await?;
+                let content = Content { hash, size, codec: None, parts: Vec::new() };
+                self.saved(content, Label { name, origin, author }, lease).await
             }
             DataAsk::Find { blob, far } => value(&self.find(&blob, far).await?),
             DataAsk::Have { hashes } => {
@@ -124,10 +135,10 @@ impl Data {
                 }
                 value(&held)
             }
-            DataAsk::Fetch { content, name, from } => {
+            DataAsk::Fetch { content, name, from, origin } => {
                 let what = name.clone().unwrap_or_else(|| content.hash.short());
-                let _lease = self.fetched(&content, &from, &what, out).await?;
-                self.saved(content, name).await
+                let lease = self.fetched(&content, &from, &what, out).await?;
+                self.saved(content, Label { name, origin, author }, lease).await
             }
             DataAsk::Read { content, at, len, from } => {
                 self.read(&content, at, len, &from, out).await?;
@@ -137,13 +148,20 @@ impl Data {
                 let path = absolute(&path)?;
                 let _lease = self.fetched(&content, &from, &content.hash.short(), out).await?;
                 self.export(&content, &path).await?;
-                value(&self.info(None, &content, 0, 0))
+                value(&self.plain(&content))
             }
             DataAsk::List {} => value(&self.list()),
             DataAsk::Remove { name } => {
-                let change = self.shelf.names.remove(&name).await?;
-                self.changed(&change.ok_or_else(|| self.unknown(&name))?);
+                self.shelf.remove(&name).await?;
                 value(&())
+            }
+            DataAsk::Names { below, far } => value(&self.names(below.as_deref(), far).await),
+            DataAsk::Rename { name, to } => self.rename(&name, to).await,
+            DataAsk::History { name, limit } => value(&self.history(&name, limit)?),
+            DataAsk::Rollback { name, version } => self.roll_back(name, version, author).await,
+            DataAsk::Records { inputs } => value(&self.records(&inputs).await?),
+            DataAsk::Lineage { blob, version, depth } => {
+                value(&self.lineage(&blob, version, depth).await?)
             }
             DataAsk::StatFile { path } => {
                 let path = absolute(&path)?;
@@ -180,51 +198,6 @@ impl Data {
         Ok(telling(out, &meter, what, fetch).await?)
     }
 
-    /// Gives content its name, if it shall have one, and says what is there now.
-    async fn saved(&self, content: Content, name: Option<String>) -> Result<Vec<u8>, ErrorInfo> {
-        let Some(name) = name else { return value(&self.info(None, &content, 0, 0)) };
-        let saved_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let version = Version {
-            content: content.clone(),
-            saved_ms: saved_ms.as_millis() as u64,
-            author: self.mesh.name(),
-            run: None,
-            inputs: Vec::new(),
-        };
-        let change = self.shelf.names.save(&name, version).await?;
-        self.changed(&change);
-        let (version, versions) = self.shelf.names.get(&name).ok_or_else(|| self.unknown(&name))?;
-        value(&self.info(Some(name), &content, version.saved_ms, versions))
-    }
-
-    fn changed(&self, change: &Change) {
-        let mut ledger = lock(&self.shelf.ledger);
-        for hash in &change.added {
-            ledger.name(*hash, std::time::Instant::now());
-        }
-        for hash in &change.dropped {
-            ledger.unname(*hash);
-        }
-    }
-
-    fn info(
-        &self,
-        name: Option<String>,
-        content: &Content,
-        saved_ms: u64,
-        versions: u32,
-    ) -> BlobInfo {
-        BlobInfo {
-            name,
-            content: content.clone(),
-            node: self.mesh.name(),
-            node_id: self.mesh.me().to_string(),
-            held: content.size,
-            saved_ms,
-            versions,
-        }
-    }
-
     fn list(&self) -> Vec<BlobInfo> {
         let names = self.shelf.names.all();
         let mut unnamed: std::collections::HashMap<Hash, u64> =
@@ -235,35 +208,28 @@ impl Data {
             for version in versions {
                 unnamed.remove(&version.content.hash);
             }
-            let count = versions.len() as u32;
-            listed.push(self.info(Some(name.clone()), &last.content, last.saved_ms, count));
+            listed.push(self.named(name.clone(), (last.clone(), versions.len() as u32)));
         }
         let plain = |hash, size| Content { hash, size, codec: None, parts: Vec::new() };
         let mut rest: Vec<_> = unnamed.into_iter().collect();
         rest.sort_unstable();
-        listed
-            .extend(rest.into_iter().map(|(hash, size)| self.info(None, &plain(hash, size), 0, 0)));
+        listed.extend(rest.into_iter().map(|(hash, size)| self.plain(&plain(hash, size))));
         listed
     }
 
     /// A blob by name or hash: what this node knows, else what the nodes that can be reached know.
     async fn find(&self, blob: &str, far: bool) -> Result<BlobInfo, ErrorInfo> {
-        let here = match blob.parse::<Hash>() {
-            Ok(hash) => self.shelf.store.whole(hash).await?.map(|size| {
-                self.info(None, &Content { hash, size, codec: None, parts: Vec::new() }, 0, 0)
-            }),
-            Err(_) => self.shelf.names.get(blob).map(|(version, versions)| {
-                self.info(Some(blob.into()), &version.content, version.saved_ms, versions)
-            }),
-        };
+        let here =
+            match blob.parse::<Hash>() {
+                Ok(hash) => self.shelf.store.whole(hash).await?.map(|size| {
+                    self.plain(&Content { hash, size, codec: None, parts: Vec::new() })
+                }),
+                Err(_) => self.shelf.names.get(blob).map(|newest| self.named(blob.into(), newest)),
+            };
         if !far {
             return here.ok_or_else(|| self.unknown(blob));
         }
-        let peers: Vec<NodeId> = {
-            let peers = self.mesh.peers();
-            let peers = peers.borrow();
-            peers.iter().filter(|p| p.path != mesh::Route::None).map(|p| p.node).collect()
-        };
+        let peers = self.reachable();
         let ask = DataAsk::Find { blob: blob.into(), far: false };
         let asks = peers.iter().map(|peer| async {
             timeout(ANSWER, serve::question::<BlobInfo>(self, *peer, &ask)).await.ok()?.ok()
@@ -345,7 +311,7 @@ impl Data {
         temp.persist(path).map_err(|e| DataError::file("write", path)(e.error))
     }
 
-    fn unknown(&self, blob: &str) -> ErrorInfo {
+    pub(super) fn unknown(&self, blob: &str) -> ErrorInfo {
         ErrorInfo::new(ErrorKind::NotFound, format!("no node that can be reached has {blob}"))
             .hint("see `rhd blob ls` for what is here, `rhd peers` for who can be reached")
             .on(&self.mesh.name())
@@ -359,14 +325,21 @@ pub(super) async fn peer(
     ask: DataAsk,
     out: &Out,
 ) -> Result<Vec<u8>, ErrorInfo> {
-    let harmless =
-        matches!(ask, DataAsk::Find { far: false, .. } | DataAsk::Have { .. } | DataAsk::List {});
+    let harmless = matches!(
+        ask,
+        DataAsk::Find { far: false, .. }
+            | DataAsk::Have { .. }
+            | DataAsk::List {}
+            | DataAsk::Names { far: false, .. }
+            | DataAsk::History { .. }
+            | DataAsk::Records { .. }
+    );
     if !harmless && data.mesh.role_of(peer) != Some(Role::Member) {
         let text = format!("{} joined as a node: it serves", data.naming.node_name(peer));
         return Err(ErrorInfo::new(ErrorKind::PermissionDenied, text)
             .hint("invite it with `rhd invite --role member`"));
     }
-    data.done(ask, out).await
+    data.done(ask, peer, out).await
 }
 
 async fn send(out: &Out, bytes: Bytes) -> Result<(), ErrorInfo> {
@@ -375,11 +348,11 @@ async fn send(out: &Out, bytes: Bytes) -> Result<(), ErrorInfo> {
     out.send(frame).await.map_err(|_| refused("nobody reads it any more"))
 }
 
-fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
+pub(super) fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
     to_vec(value).map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
 }
 
-fn refused(why: &str) -> ErrorInfo {
+pub(super) fn refused(why: &str) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::BadRequest, why)
 }
 

@@ -80,9 +80,41 @@ pub enum DataError {
     /// The file changed while it was read.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
+    /// No name of this node is this.
+    #[error("this node has no data named {0}")]
+    NoName(String),
+    /// The name has no such version, or has it no longer.
+    #[error("{name} has no version {number} here; {}", listed(kept))]
+    NoVersion {
+        /// Canonical name.
+        name: String,
+        /// Which was asked for.
+        number: u64,
+        /// Numbers of those that are there.
+        kept: Vec<u64>,
+    },
+    /// Something has the name.
+    #[error("{0} exists already")]
+    Taken(String),
     /// The request makes no sense.
     #[error("{0}")]
     Request(String),
+}
+
+/// Which versions there are, for people: those next to each other as a range.
+fn listed(kept: &[u64]) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in kept {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*number) => *last = *number,
+            _ => ranges.push((*number, *number)),
+        }
+    }
+    let shown = ranges.iter().take(20).map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first} to {last}"),
+    });
+    format!("there are {}", shown.collect::<Vec<_>>().join(", "))
 }
 
 impl DataError {
@@ -110,10 +142,10 @@ impl DataError {
             },
             Self::Store { .. } | Self::Damaged { .. } => ErrorKind::Internal,
             Self::DiskFull { .. } | Self::Quota { .. } => ErrorKind::QueueFull,
-            Self::Nowhere(_) => ErrorKind::NotFound,
+            Self::Nowhere(_) | Self::NoName(_) | Self::NoVersion { .. } => ErrorKind::NotFound,
             Self::GaveUp { .. } => ErrorKind::PeerLost,
             Self::Size { .. } | Self::Request(_) => ErrorKind::BadRequest,
-            Self::Changed(_) => ErrorKind::Conflict,
+            Self::Changed(_) | Self::Taken(_) => ErrorKind::Conflict,
         }
     }
 
@@ -127,6 +159,9 @@ impl DataError {
             Self::GaveUp { .. } => "try again: what has come is kept, and not sent again",
             Self::Damaged { .. } => "`rhd blob verify` finds and removes what is damaged",
             Self::Changed(_) => "try again when nothing writes to it",
+            Self::NoName(_) => "see `rhd ls` for what has a name, and on which node",
+            Self::NoVersion { .. } => "see `rhd history NAME`; older ones go: data.keep_versions",
+            Self::Taken(_) => "choose another name, or remove what has it with `rhd rm NAME`",
             Self::Store { .. } => "the daemon's log says more: `rhd doctor` shows where it is",
             Self::File { .. } | Self::Size { .. } | Self::Request(_) => "",
         }

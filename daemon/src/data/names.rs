@@ -1,7 +1,7 @@
 //! Names of data on this node: one file, replaced whole, so that a kill leaves the old or the new.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -9,44 +9,54 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rhd_protocol::{data::Version, frame, id::Hash};
+use rhd_protocol::{
+    data::{Input, Version},
+    frame,
+    id::Hash,
+};
+use tokio::sync::OwnedMutexGuard;
 
 use super::error::DataError;
 
-/// Names that a node keeps.
-const MAX_NAMES: usize = 100_000;
-
-type Table = BTreeMap<String, Vec<Version>>;
+/// Bytes that all records of a node take, at most.
+const MAX_BYTES: usize = 256 << 20;
 
 /// The names, each with its versions, the newest last.
+pub(super) type Table = BTreeMap<String, Vec<Version>>;
+
+/// The names of a node.
 #[derive(Debug)]
 pub(super) struct Names {
     path: PathBuf,
     keep_versions: usize,
     table: RwLock<Arc<Table>>,
-    /// Held while the file is replaced.
-    writing: tokio::sync::Mutex<()>,
+    /// Held by whoever changes them.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a change of the names added to and took off them.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    pub(super) added: Vec<Hash>,
-    pub(super) dropped: Vec<Hash>,
+/// Leave to change the names.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _held: OwnedMutexGuard<()>,
 }
 
 impl Names {
     pub(super) fn open(path: PathBuf, keep_versions: usize) -> Result<Self, DataError> {
-        let table: Table = match fs::read(&path) {
+        let mut table: Table = match fs::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Table::new(),
             Err(e) => return Err(DataError::file("read", path)(e)),
             Ok(bytes) => frame::decode(&bytes).map_err(|e| {
                 DataError::file("read", &path)(io::Error::new(io::ErrorKind::InvalidData, e))
             })?,
         };
-        let table = RwLock::new(Arc::new(table));
-        let keep_versions = keep_versions.max(1);
-        Ok(Self { path, keep_versions, table, writing: tokio::sync::Mutex::default() })
+        table.values_mut().for_each(|versions| number(versions));
+        let (table, turn) = (RwLock::new(Arc::new(table)), Arc::default());
+        Ok(Self { path, keep_versions: keep_versions.max(1), table, turn })
+    }
+
+    /// Versions of a name that are kept.
+    pub(super) fn keep_versions(&self) -> usize {
+        self.keep_versions
     }
 
     /// All of them.
@@ -67,65 +77,48 @@ impl Names {
         self.all().iter().filter(|(_, v)| stands(v)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Puts a version on top of a name, unless the newest has the same content.
-    pub(super) async fn save(
-        self: &Arc<Self>,
-        name: &str,
-        version: Version,
-    ) -> Result<Change, DataError> {
-        let keep = self.keep_versions;
-        self.change(|table| {
-            if table.len() >= MAX_NAMES && !table.contains_key(name) {
-                let text = format!("this node has {MAX_NAMES} names; remove some first");
-                return Err(DataError::Request(text));
+    /// The versions that hold these contents: for each the earliest of its own name, else the
+    /// earliest of any.
+    pub(super) fn holding(&self, wanted: &[Input]) -> Vec<Option<(String, Version)>> {
+        let mut places: HashMap<Hash, Vec<usize>> = HashMap::new();
+        for (place, input) in wanted.iter().enumerate() {
+            places.entry(input.hash).or_default().push(place);
+        }
+        let table = self.all();
+        let mut found: Vec<Option<(bool, &String, &Version)>> = vec![None; wanted.len()];
+        for (name, versions) in table.iter() {
+            for version in versions {
+                for place in places.get(&version.content.hash).into_iter().flatten() {
+                    let other = wanted[*place].name.as_ref() != Some(name);
+                    let rank = |other, version: &Version| (other, version.saved_ms);
+                    if found[*place].is_none_or(|(o, _, v)| rank(other, version) < rank(o, v)) {
+                        found[*place] = Some((other, name, version));
+                    }
+                }
             }
-            let mut change = Change::default();
-            let versions = table.entry(name.to_owned()).or_default();
-            if versions.last().is_some_and(|last| last.content == version.content) {
-                return Ok(change);
-            }
-            change.added.push(version.content.hash);
-            versions.push(version);
-            let old = versions.len().saturating_sub(keep);
-            change.dropped.extend(versions.drain(..old).map(|v| v.content.hash));
-            Ok(change)
-        })
-        .await
+        }
+        let owned = |(_, name, version): (bool, &String, &Version)| (name.clone(), version.clone());
+        found.into_iter().map(|found| found.map(owned)).collect()
     }
 
-    /// Takes a name away, with all its versions; none when nothing has it.
-    pub(super) async fn remove(self: &Arc<Self>, name: &str) -> Result<Option<Change>, DataError> {
-        if !self.all().contains_key(name) {
-            return Ok(None);
-        }
-        let change = self.change(|table| {
-            let versions = table.remove(name).unwrap_or_default();
-            let dropped = versions.into_iter().map(|v| v.content.hash).collect();
-            Ok(Change { added: Vec::new(), dropped })
-        });
-        change.await.map(Some)
+    /// Waits until nobody else changes them.
+    pub(super) async fn turn(&self) -> Turn {
+        Turn { _held: self.turn.clone().lock_owned().await }
     }
 
-    async fn change(
-        self: &Arc<Self>,
-        change: impl FnOnce(&mut Table) -> Result<Change, DataError>,
-    ) -> Result<Change, DataError> {
-        let _turn = self.writing.lock().await;
-        let mut table = Table::clone(&self.all());
-        let change = change(&mut table)?;
-        if change.added.is_empty() && change.dropped.is_empty() {
-            return Ok(change);
-        }
-        let table = Arc::new(table);
-        let (names, written) = (self.clone(), table.clone());
-        let write = tokio::task::spawn_blocking(move || names.write(&written));
-        write.await.map_err(DataError::store("write names"))??;
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
-        Ok(change)
+    /// Puts these names in the place of all; on disk first. It blocks.
+    pub(super) fn replace(&self, table: Table, _turn: &Turn) -> Result<(), DataError> {
+        self.write(&table)?;
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        Ok(())
     }
 
     fn write(&self, table: &Table) -> Result<(), DataError> {
         let bytes = frame::to_vec(table).map_err(DataError::store("write names"))?;
+        if bytes.len() > MAX_BYTES {
+            let text = format!("the names of this node would take {} bytes", bytes.len());
+            return Err(DataError::Request(format!("{text}, over {MAX_BYTES}; remove some first")));
+        }
         let write = || -> io::Result<()> {
             let temp = self.path.with_extension("tmp");
             let mut options = OpenOptions::new();
@@ -137,5 +130,14 @@ impl Names {
             File::open(self.path.parent().unwrap_or(std::path::Path::new(".")))?.sync_all()
         };
         write().map_err(DataError::file("write", &self.path))
+    }
+}
+
+/// Numbers versions that are from before they had numbers.
+fn number(versions: &mut [Version]) {
+    let mut next = 1;
+    for version in versions {
+        version.number = version.number.max(next);
+        next = version.number.saturating_add(1);
     }
 }

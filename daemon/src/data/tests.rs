@@ -6,7 +6,10 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
-use rhd_protocol::{data::Content, membership::Role};
+use rhd_protocol::{
+    data::{Content, DataAsk, Version},
+    membership::Role,
+};
 use tempfile::TempDir;
 
 use super::{progress::Meter, *};
@@ -18,6 +21,7 @@ use crate::{
 mod collecting;
 mod damage;
 mod peers;
+mod versions;
 
 /// Nothing here takes this long unless it hangs.
 const HANGS: Duration = Duration::from_secs(60);
@@ -82,6 +86,15 @@ impl Node {
         Content { hash, size, codec: None, parts: vec![] }
     }
 
+    /// Asks another node, as a peer.
+    async fn tell<T: serde::de::DeserializeOwned>(
+        &self,
+        other: &Self,
+        ask: DataAsk,
+    ) -> Result<T, ErrorInfo> {
+        soon(serve::question(&self.data, other.id(), &ask)).await
+    }
+
     async fn fetch(&self, content: &Content) -> Result<gc::Lease, DataError> {
         soon(fetch::whole(&self.data, content, &[], &Meter::default())).await
     }
@@ -115,6 +128,22 @@ async fn read(shelf: &Shelf, hash: Hash, size: u64) -> Result<Vec<u8>, DataError
 
 fn body(bytes: &[u8]) -> Body {
     Body::from(bytes.to_vec())
+}
+
+/// A version as one without a story is saved.
+fn version(hash: Hash, size: u64) -> Version {
+    Version {
+        number: 0,
+        content: Content { hash, size, codec: None, parts: vec![] },
+        saved_ms: 0,
+        author: String::new(),
+        author_id: String::new(),
+        run: None,
+        inputs: vec![],
+        service: None,
+        more: false,
+        restored: None,
+    }
 }
 
 /// Bytes that don't repeat, the same for the same seed.

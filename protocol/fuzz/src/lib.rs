@@ -115,6 +115,10 @@ pub fn wire(data: &[u8]) {
     round_trip::<data::Collected>(data);
     round_trip::<data::Verified>(data);
     round_trip::<BTreeMap<String, Vec<data::Version>>>(data);
+    round_trip::<data::Lineage>(data);
+    if let Some(Some(record)) = round_trip::<Option<data::Record>>(data) {
+        record.is_of(record.version.content.hash);
+    }
     if let Some(content) = round_trip::<data::Content>(data) {
         let _ = content.is_sound();
     }

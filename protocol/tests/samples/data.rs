@@ -3,7 +3,10 @@
 use rhd_protocol::{
     api::Request,
     call::{Codec, Reply},
-    data::{BlobInfo, Collected, Content, Damaged, DataAsk, Moved, Verified, Version},
+    data::{
+        BlobInfo, Collected, Content, Damaged, DataAsk, Lineage, Made, Moved, Origin, Record,
+        Verified, Version,
+    },
     id::NodeId,
 };
 
@@ -20,7 +23,9 @@ pub(super) fn data() -> Vec<Sample> {
         Sample::new("request", name, request)
     };
     let (name, from) = (Some(text("/ann/x")), vec![NodeId::from_bytes([3; 32])]);
-    let put = DataAsk::Put { name: name.clone(), codec: Some(Codec::Pickle), parts: vec![4, 5] };
+    let none = Origin::default;
+    let codec = Some(Codec::Pickle);
+    let put = DataAsk::Put { name: name.clone(), codec, parts: vec![4, 5], origin: none() };
     let info = BlobInfo {
         name: name.clone(),
         content: content(),
@@ -29,25 +34,78 @@ pub(super) fn data() -> Vec<Sample> {
         held: 8,
         saved_ms: 1_700_000_000_000,
         versions: 2,
+        version: 0,
+        origin: none(),
     };
     let plain = Content { codec: None, parts: vec![], ..content() };
     let version = Version {
+        number: 0,
         content: content(),
         saved_ms: 5,
         author: text("gpu"),
+        author_id: String::new(),
         run: Some(text("night")),
+        service: None,
         inputs: vec![text("/ann/y")],
+        more: false,
+        restored: None,
     };
     let sparse = Version { run: None, inputs: vec![], content: plain.clone(), ..version.clone() };
+    let origin = Origin {
+        run: Some(id().to_string()),
+        service: Some(text("/ann/fold")),
+        inputs: vec![format!("/ann/x@{}", hash(8)), hash(9).to_string()],
+        more: true,
+    };
+    let numbered = Version {
+        number: 3,
+        author_id: NodeId::from_bytes([3; 32]).to_string(),
+        run: origin.run.clone(),
+        service: origin.service.clone(),
+        inputs: origin.inputs.clone(),
+        more: true,
+        restored: Some(1),
+        ..version.clone()
+    };
+    let made_by = BlobInfo { version: 3, origin: origin.clone(), ..info.clone() };
+    let record = Record { name: text("/ann/x"), node: text("gpu"), version: numbered.clone() };
+    let made = vec![
+        Made { blob: format!("/ann/x@{}", hash(7)), record: Some(record.clone()) },
+        Made { blob: hash(9).to_string(), record: None },
+    ];
     let collected = Collected { blobs: 1, bytes: 2, kept_blobs: 3, kept_bytes: 4 };
     let damaged = Damaged { hash: hash(7), names: vec![text("/ann/x")], why: text("short") };
     let moved = Moved { done: 1, total: 3, rate: 2, left_ms: Some(1000) };
     vec![
         ask("data_put", put),
-        ask("data_import", DataAsk::Import { path: text("/tmp/x"), name: name.clone() }),
+        ask(
+            "data_import",
+            DataAsk::Import { path: text("/tmp/x"), name: name.clone(), origin: none() },
+        ),
         ask("data_find", DataAsk::Find { blob: text("x"), far: true }),
         ask("data_have", DataAsk::Have { hashes: vec![hash(7)] }),
-        ask("data_fetch", DataAsk::Fetch { content: content(), name, from: from.clone() }),
+        ask(
+            "data_put_in_a_call",
+            DataAsk::Put { name: name.clone(), codec, parts: vec![4, 5], origin: origin.clone() },
+        ),
+        ask(
+            "data_import_in_a_call",
+            DataAsk::Import { path: text("/tmp/x"), name: name.clone(), origin: origin.clone() },
+        ),
+        ask(
+            "data_fetch_in_a_call",
+            DataAsk::Fetch { content: content(), name: name.clone(), from: from.clone(), origin },
+        ),
+        ask(
+            "data_fetch",
+            DataAsk::Fetch { content: content(), name, from: from.clone(), origin: none() },
+        ),
+        ask("data_names", DataAsk::Names { below: Some(text("/ann")), far: true }),
+        ask("data_rename", DataAsk::Rename { name: text("/ann/x"), to: text("/ann/y") }),
+        ask("data_history", DataAsk::History { name: text("/ann/x"), limit: Some(2) }),
+        ask("data_rollback", DataAsk::Rollback { name: text("/ann/x"), version: 3 }),
+        ask("data_records", DataAsk::Records { inputs: vec![format!("/ann/x@{}", hash(8))] }),
+        ask("data_lineage", DataAsk::Lineage { blob: text("/ann/x"), version: Some(3), depth: 10 }),
         ask(
             "data_read",
             DataAsk::Read { content: plain.clone(), at: 1, len: 2, from: from.clone() },
@@ -71,6 +129,11 @@ pub(super) fn data() -> Vec<Sample> {
         ),
         Sample::new("version", "full", version),
         Sample::new("version", "sparse", sparse),
+        Sample::new("version", "numbered", numbered.clone()),
+        Sample::new("answer", "blob_made_by", made_by),
+        Sample::new("answer", "versions", vec![numbered]),
+        Sample::new("answer", "records", vec![Some(record), None]),
+        Sample::new("answer", "lineage", Lineage { made, cut: true }),
         Sample::new("reply", "moved", Reply::Progress { text: text("x"), moved: Some(moved) }),
     ]
 }

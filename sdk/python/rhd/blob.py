@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import codec, data, frames
+from . import codec, data, frames, origin
 from .cluster import Cluster, node_of
 from .faults import fault
+from .history import Lineage, Version, lineage_of, version_of
 from .segments import size as _size
 
 Progress = Callable[[dict[str, Any]], None]
@@ -17,6 +18,10 @@ Progress = Callable[[dict[str, Any]], None]
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "…"})()
 """Stands for data that was not given."""
+
+
+Inputs = Iterable[Any]
+"""Blobs, files, names or hashes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,10 @@ class Blob:
     """Content on a node; made by `rh.blob`."""
 
     kind = "blob"
+    # What made its content, as far as this process or its name says.
+    _origin: origin.Origin | None = None
+    # The version of its name that it was found as.
+    _version: int | None = None
 
     def __init__(self, held: Held | None, name: str | None, node: str | None) -> None:
         self._held = held
@@ -63,15 +72,20 @@ class Blob:
         """The bytes, or the object. What this node lacks is fetched, and kept for a while."""
         content = self._content()
         body = data.read(content, 0, content["size"], self._holders(), progress)
+        origin.read(content["hash"], self._name)
         if content.get("codec") is None:
             return bytes(body)
         return codec.loads(
             frames.split(body, content.get("parts") or [_size(body)]), content["codec"]
         )
 
-    def write(self, value: Any) -> Blob:
-        """Puts other content in its place: under its name, that is the newest version."""
-        self._held, self._name = put(value, self._name, self._node)
+    def write(self, value: Any, inputs: Inputs | None = None) -> Blob:
+        """Puts other content in its place: under its name, that is the newest version.
+
+        Its record names the call that this is in and what that has read by now, or these inputs.
+        """
+        made = origin.current(_texts(inputs))
+        self._learn(_put(value, self._name, self._node, made), made)
         return self
 
     def to(
@@ -81,31 +95,61 @@ class Blob:
 
         It goes there from whoever has it, not by way of this process.
         """
-        node = _node(system)
-        info = data.fetch(self._content(), name or self._name, self._holders(), node, progress)
-        return type(self)(_held(info), info.get("name"), node)
+        node, name = _node(system), name or self._name
+        info = data.fetch(self._content(), name, self._holders(), node, progress, self._origin)
+        return type(self)(None, None, node)._learn(info, self._origin)
 
-    def save(self, name: str | None = None) -> Blob:
-        """Gives it a name on its node, where it stays until that is taken away."""
+    def save(self, name: str | None = None, inputs: Inputs | None = None) -> Blob:
+        """Gives it a name on its node, where it stays until that is taken away.
+
+        Its record names the call that made it and what that had read by then, or these inputs.
+        """
         name = name or self._name
         if name is None:
             raise TypeError("give it a name: blob.save('name')")
-        info = data.fetch(self._content(), name, self._holders(), self._node)
-        self._held, self._name = _held(info), info.get("name")
-        return self
+        made = self._origin if inputs is None else None
+        made = made or origin.current(_texts(inputs))
+        info = data.fetch(self._content(), name, self._holders(), self._node, None, made)
+        return self._learn(info, made)
+
+    def rename(self, name: str) -> Blob:
+        """Gives it, and all its versions, another name, which nothing has."""
+        return self._learn(data.rename(self._named("renamed"), name, self._node), self._origin)
+
+    def history(self, limit: int | None = None) -> list[Version]:
+        """The versions that its node keeps under its name, the newest first."""
+        listed = data.history(self._named("saved"), limit, self._node)
+        return [version_of(one) for one in listed]
+
+    def rollback(self, version: int) -> Blob:
+        """Puts the content of an earlier version in place, as a new version."""
+        info = data.roll_back(self._named("rolled back"), version, self._node)
+        return self._learn(info, info.get("origin"))
+
+    def lineage(self, depth: int = 10) -> Lineage:
+        """What made it, and what that was made from, as far as nodes that can be reached know."""
+        of = self._name or self.hash
+        version = self._version if self._name else None
+        return lineage_of(data.lineage(of, version, depth, self._node))
 
     def rm(self) -> None:
         """Takes its name away on its node; the content goes when nothing else needs it."""
         if self._name is not None:
             data.remove(self._name, self._node)
-            self._name = None
+            self._name = self._version = None
+
+    def delete(self) -> None:
+        """Takes its name away on its node, with all its versions."""
+        Blob.rm(self)
 
     def open(self, mode: str = "rb", **text: Any) -> Any:
         """A file to read from, which fetches only what is read, or one to write to, whose content
         takes the place of the blob's when it is closed."""
         plain = mode.replace("b", "").replace("t", "")
         if plain == "r":
-            raw: Any = io.BufferedReader(Reader(self._content(), self._holders()), data.AHEAD)
+            content = self._content()
+            raw: Any = io.BufferedReader(Reader(content, self._holders()), data.AHEAD)
+            origin.read(content["hash"], self._name)
         elif plain == "w":
             raw = Writer(self.write)
         else:
@@ -117,6 +161,20 @@ class Blob:
         known = self._known()
         sizes = data.have([known.content["hash"]], self._node)
         return sizes == [known.content["size"]]
+
+    def _learn(self, info: dict[str, Any], made: origin.Origin | None) -> Blob:
+        self._held, self._name = _held(info), info.get("name")
+        self._version, self._origin = info.get("version"), info.get("origin") or made
+        return self
+
+    def _named(self, what: str) -> str:
+        if self._name is None:
+            raise fault(
+                "bad_request",
+                f"{self!r} has no name: it can't be {what}",
+                hint="save('name') first",
+            )
+        return self._name
 
     def _known(self) -> Held:
         if self._held is None:
@@ -192,13 +250,13 @@ class Writer(io.BytesIO):
         super().__exit__(kind, *rest)
 
 
-def put(value: Any, name: str | None, node: str | None) -> tuple[Held, str | None]:
+def _put(
+    value: Any, name: str | None, node: str | None, made: origin.Origin | None
+) -> dict[str, Any]:
     """Stores bytes as they are, anything else as a pickle."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        info = data.put([value], None, name, node)
-    else:
-        info = data.put(codec.dumps(value), "pickle", name, node)
-    return _held(info), info.get("name")
+        return data.put([value], None, name, node, made)
+    return data.put(codec.dumps(value), "pickle", name, node, made)
 
 
 def blob(
@@ -206,16 +264,23 @@ def blob(
     name: str | None = None,
     path: str | None = None,
     system: str | Cluster | None = None,
+    inputs: Inputs | None = None,
 ) -> Blob:
     """A blob with this data (bytes, or any object) or the content of the file at `path`, on a node
-    (this one by default); without either, the one that has the name, wherever it is."""
+    (this one by default); without either, the one that has the name, wherever it is.
+
+    The record of a name says which call made its content, and what that had read by then; `inputs`
+    says it where that is not so: blobs, files, names, or hashes.
+    """
     node = _node(system)
     if data is not MISSING:
         if path is not None:
             raise TypeError("give data or path, not both")
-        return Blob(*put(data, name, node), node)
+        made = origin.current(_texts(inputs))
+        return Blob(None, None, node)._learn(_put(data, name, node, made), made)
     if path is not None:
-        return _imported(path, name, node)
+        made = origin.current(_texts(inputs))
+        return Blob(None, None, node)._learn(_imported(path, name, node, made), made)
     if name is None:
         raise TypeError("give data, path or name")
     return load(name, node)
@@ -224,12 +289,23 @@ def blob(
 def load(name: str, node: str | None = None) -> Blob:
     """The blob of this name, or with this hash."""
     info = data.find(name, node)
-    return Blob(_held(info), info.get("name"), node or info["node"])
+    return Blob(None, None, node or info["node"])._learn(info, None)
 
 
-def _imported(path: str, name: str | None, node: str | None) -> Blob:
-    info = data.take_file(path, name, node)
-    return Blob(_held(info), info.get("name"), node)
+def _imported(
+    path: str, name: str | None, node: str | None, made: origin.Origin | None
+) -> dict[str, Any]:
+    return data.take_file(path, name, node, made)
+
+
+def _texts(inputs: Inputs | None) -> list[str] | None:
+    """What records say of inputs; names stand for what they mean now."""
+    if inputs is None:
+        return None
+    if isinstance(inputs, (str, Blob)):
+        raise TypeError("inputs is a list of blobs, files, names or hashes")
+    blobs = [load(one) if isinstance(one, str) else one for one in inputs]
+    return [origin.named(one.hash, one.name) for one in blobs]
 
 
 def _held(info: dict[str, Any]) -> Held:

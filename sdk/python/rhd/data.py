@@ -9,6 +9,7 @@ from typing import Any
 from . import config
 from .daemon import daemon, decode
 from .frames import Buffer
+from .origin import Origin
 from .segments import size as _size
 
 AHEAD = 256 * 1024
@@ -27,19 +28,30 @@ def _ask(
     return d.finish(conn)
 
 
+def _made_by(origin: Origin | None) -> dict[str, Any]:
+    return {"origin": origin} if origin else {}
+
+
 def put(
-    parts: Sequence[Buffer], codec: str | None, name: str | None, node: str | None
+    parts: Sequence[Buffer],
+    codec: str | None,
+    name: str | None,
+    node: str | None,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Stores content."""
     lengths = [_size(part) for part in parts] if codec else []
-    info: dict[str, Any] = _ask(node, "put", parts, name=name, codec=codec, parts=lengths)
+    more = _made_by(origin)
+    info: dict[str, Any] = _ask(node, "put", parts, name=name, codec=codec, parts=lengths, **more)
     return info
 
 
-def take_file(path: str, name: str | None, node: str | None) -> dict[str, Any]:
+def take_file(
+    path: str, name: str | None, node: str | None, origin: Origin | None = None
+) -> dict[str, Any]:
     """Stores a file of a node's disk; of this one's where none is named."""
     full = path if node else os.path.abspath(os.path.expanduser(path))
-    info: dict[str, Any] = _ask(node, "import", path=full, name=name)
+    info: dict[str, Any] = _ask(node, "import", path=full, name=name, **_made_by(origin))
     return info
 
 
@@ -61,11 +73,11 @@ def fetch(
     holders: list[str],
     node: str | None,
     told: Told = None,
+    origin: Origin | None = None,
 ) -> dict[str, Any]:
     """Brings a blob to a node."""
-    info: dict[str, Any] = _ask(
-        node, "fetch", told=told, content=content, name=name, **{"from": holders}
-    )
+    more = {"from": holders, **_made_by(origin)}
+    info: dict[str, Any] = _ask(node, "fetch", told=told, content=content, name=name, **more)
     return info
 
 
@@ -94,6 +106,36 @@ def remove_file(path: str, node: str | None) -> None:
 def remove(name: str, node: str | None) -> None:
     """Takes a name away."""
     _ask(node, "remove", name=name)
+
+
+def names(below: str | None) -> list[dict[str, Any]]:
+    """The names of data on all nodes that can be reached."""
+    listed: list[dict[str, Any]] = _ask(None, "names", below=below, far=True)
+    return listed
+
+
+def rename(name: str, to: str, node: str | None) -> dict[str, Any]:
+    """Gives a name's versions another name."""
+    info: dict[str, Any] = _ask(node, "rename", name=name, to=to)
+    return info
+
+
+def history(name: str, limit: int | None, node: str | None) -> list[dict[str, Any]]:
+    """The versions of a name, the newest first."""
+    versions: list[dict[str, Any]] = _ask(node, "history", name=name, limit=limit)
+    return versions
+
+
+def roll_back(name: str, version: int, node: str | None) -> dict[str, Any]:
+    """Puts an earlier version on top of a name."""
+    info: dict[str, Any] = _ask(node, "rollback", name=name, version=version)
+    return info
+
+
+def lineage(blob: str, version: int | None, depth: int, node: str | None) -> dict[str, Any]:
+    """What something was made from."""
+    found: dict[str, Any] = _ask(node, "lineage", blob=blob, version=version, depth=depth)
+    return found
 
 
 def read(

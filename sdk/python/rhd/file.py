@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import data
-from .blob import MISSING, Blob, Held, Progress, _held, _node
+from . import data, origin
+from .blob import MISSING, Blob, Held, Inputs, Progress, _held, _node, _texts
 from .cluster import Cluster
 from .faults import fault
 
@@ -44,12 +44,12 @@ class File(Blob):
         self._held = None
         return bytes(super().fetch(progress))
 
-    def write(self, value: Any) -> File:
+    def write(self, value: Any, inputs: Inputs | None = None) -> File:
         """Puts these bytes in its place: all of them, or, where that fails, what was there."""
         if isinstance(value, str):
             raise TypeError("a file takes bytes: encode the text, or open it with 'w'")
         content = data.put([value], None, None, None)
-        self._give(_held(content), self._node, self._path)
+        self._give(_held(content), self._node, self._path, inputs=inputs)
         return self
 
     def to(  # type: ignore[override]
@@ -67,13 +67,33 @@ class File(Blob):
         copy._give(held, node, copy._path, progress)
         return copy
 
-    def save(self, name: str | None = None) -> File:
-        """Keeps its content, as it is now, under a name on its node."""
-        self._name = name or self._name
-        if self._name is None:
+    def save(self, name: str | None = None, inputs: Inputs | None = None) -> File:
+        """Keeps its content, as it is now, under a name on its node.
+
+        The record names the call that this is in and what that has read by now, or these inputs.
+        """
+        name = name or self._name
+        if name is None:
             raise TypeError("give it a name: file.save('name')")
-        info = data.take_file(self._path, self._name, self._node)
-        self._held, self._name = _held(info), info.get("name")
+        made = origin.current(_texts(inputs))
+        self._learn(data.take_file(self._path, name, self._node, made), made)
+        return self
+
+    def rollback(self, version: int) -> File:
+        """Puts the content of an earlier version in its place, also on disk, as a new version.
+
+        Raises `Conflict` where that would lose content that was never saved.
+        """
+        kept = {one.hash for one in self.history()}
+        if self.exists_in_system() and self.hash not in kept:
+            raise fault(
+                "conflict",
+                f"{self!r} has changed since it was saved",
+                hint="save() keeps it as a version",
+            )
+        super().rollback(version)
+        held = self._known()
+        data.give_file(held.content, self._path, [held.node_id], self._node)
         return self
 
     def rm(self) -> None:
@@ -98,12 +118,17 @@ class File(Blob):
         return self._held
 
     def _give(
-        self, held: Held, node: str | None, path: str, progress: Progress | None = None
+        self,
+        held: Held,
+        node: str | None,
+        path: str,
+        progress: Progress | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         data.give_file(held.content, path, [held.node_id], node, progress)
         self._held = None
         if self._name is not None:
-            self.save()
+            self.save(inputs=inputs)
 
     def __repr__(self) -> str:
         return f"rh.file({self._path!r}, system={self._node or 'here'!r})"
@@ -114,6 +139,7 @@ def file(
     name: str | None = None,
     path: str | None = None,
     system: str | Cluster | None = None,
+    inputs: Inputs | None = None,
 ) -> File:
     """The file at `path` of a node's disk (this one's by default), with these bytes written to it
     if there are any."""
@@ -126,7 +152,7 @@ def file(
         raise fault("bad_request", f"{path!r} is no absolute path", hint="name it from the root on")
     made = File(path, name, node)
     if data is not MISSING:
-        made.write(data)
+        made.write(data, inputs)
     elif name is not None:
-        made.save()
+        made.save(inputs=inputs)
     return made

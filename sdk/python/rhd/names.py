@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import instance
+from . import data, instance
 from .blob import load as load_blob
 from .daemon import daemon
 from .errors import NotFound
@@ -52,4 +52,5 @@ def exists(name: str) -> bool:
 def ls(path: str | None = None) -> list[str]:
     """The names below a folder, or all."""
     listed = daemon().request("services", prefix=path)
-    return sorted({str(one["service"]["name"]) for one in listed})
+    found = {str(one["service"]["name"]) for one in listed}
+    return sorted(found | {str(one["name"]) for one in data.names(path)})

@@ -6,7 +6,6 @@ use std::{
 };
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use rhd_protocol::data::Version;
 
 use super::*;
 
@@ -20,21 +19,14 @@ fn content(n: u64) -> Vec<u8> {
     noise(if n.is_multiple_of(2) { 500 } else { 40_000 }, n)
 }
 
-fn version(hash: Hash, size: u64) -> Version {
-    let content = Content { hash, size, codec: None, parts: vec![] };
-    Version { content, saved_ms: 0, author: String::new(), run: None, inputs: vec![] }
-}
-
 async fn shelf(dir: &Path, keep_secs: u64, quota: u64) -> Arc<Shelf> {
     let config = Config { keep_secs, quota, keep_versions: 1, ..config() };
     Arc::new(Shelf::open(dir.join("data"), config).await.unwrap())
 }
 
 async fn name(shelf: &Arc<Shelf>, name: &str, hash: Hash, size: u64) {
-    let change = shelf.names.save(name, version(hash, size)).await.unwrap();
-    let mut ledger = lock(&shelf.ledger);
-    change.added.iter().for_each(|hash| ledger.name(*hash, Instant::now()));
-    change.dropped.iter().for_each(|hash| ledger.unname(*hash));
+    let lease = gc::lease(shelf, hash).await;
+    shelf.save(name, version(hash, size), lease).await.unwrap();
 }
 
 /// Puts, names, reads and forgets for as long as its steps last; what it holds must be there.
@@ -58,8 +50,7 @@ async fn task(shelf: Arc<Shelf>, me: u64) -> BTreeMap<String, u64> {
             2 => drop(held.pop()),
             3 => {
                 if let Some((key, _)) = model.pop_first() {
-                    let change = shelf.names.remove(&key).await.unwrap().unwrap();
-                    change.dropped.iter().for_each(|hash| lock(&shelf.ledger).unname(*hash));
+                    shelf.remove(&key).await.unwrap();
                 }
             }
             4 => {

@@ -1,0 +1,271 @@
+//! Versions of names, held against a model, and what happens to those that hurry or hang up.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rhd_protocol::data::{DataAsk, Input, MAX_INPUTS, Origin};
+
+use super::*;
+
+async fn shelf(dir: &Path, keep_versions: usize) -> Arc<Shelf> {
+    let config = Config { keep_secs: 0, keep_versions, ..config() };
+    Arc::new(Shelf::open(dir.join("data"), config).await.unwrap())
+}
+
+async fn save(shelf: &Arc<Shelf>, name: &str, bytes: &[u8]) -> (Version, u32) {
+    let (hash, size, lease) = put::body(shelf, body(bytes)).await.unwrap();
+    shelf.save(name, version(hash, size), lease).await.unwrap()
+}
+
+async fn roll_back(shelf: &Arc<Shelf>, name: &str, number: u64) -> Result<Version, DataError> {
+    let lease = gc::lease(shelf, Hash::of(b"")).await;
+    let record = version(Hash::of(b""), 0);
+    Ok(shelf.roll_back(name, number, record, lease).await?.0)
+}
+
+fn numbers(shelf: &Shelf, name: &str) -> Vec<u64> {
+    shelf.names.all().get(name).into_iter().flatten().map(|v| v.number).collect()
+}
+
+/// What may be done to names.
+#[derive(Debug, Clone)]
+enum Step {
+    Save(u8, u8),
+    RollBack(u8, u64),
+    Rename(u8, u8),
+    Remove(u8),
+    Reopen,
+}
+
+fn step(rng: &mut StdRng) -> Step {
+    let name = rng.random_range(0..3);
+    match rng.random_range(0..12) {
+        0..=5 => Step::Save(name, rng.random_range(0..4)),
+        6..=8 => Step::RollBack(name, rng.random_range(0..12)),
+        9 => Step::Rename(name, rng.random_range(0..3)),
+        10 => Step::Remove(name),
+        _ => Step::Reopen,
+    }
+}
+
+const KEEP: usize = 3;
+
+/// What names stand for: numbers with contents, and which version was restored.
+type Model = BTreeMap<String, Vec<(u64, u8, Option<u64>)>>;
+
+/// Does a step to the model; whether it may be done.
+fn expected(model: &mut Model, step: &Step) -> bool {
+    let key = |n: &u8| format!("/ann/{n}");
+    let push = |versions: &mut Vec<(u64, u8, Option<u64>)>, content, restored| {
+        versions.push((versions.last().map_or(1, |last| last.0 + 1), content, restored));
+        if versions.len() > KEEP {
+            versions.remove(0);
+        }
+    };
+    match step {
+        Step::Save(name, content) => {
+            let versions = model.entry(key(name)).or_default();
+            if versions.last().is_none_or(|last| last.1 != *content) {
+                push(versions, *content, None);
+            }
+            true
+        }
+        Step::RollBack(name, number) => {
+            let Some(versions) = model.get_mut(&key(name)) else { return false };
+            let Some(old) = versions.iter().find(|v| v.0 == *number).copied() else { return false };
+            if versions.last() != Some(&old) {
+                push(versions, old.1, Some(*number));
+            }
+            true
+        }
+        Step::Rename(name, to) => {
+            if !model.contains_key(&key(name)) || (name != to && model.contains_key(&key(to))) {
+                return false;
+            }
+            let versions = model.remove(&key(name)).unwrap();
+            model.insert(key(to), versions);
+            true
+        }
+        Step::Remove(name) => model.remove(&key(name)).is_some(),
+        Step::Reopen => true,
+    }
+}
+
+fn bytes(content: u8) -> Vec<u8> {
+    noise(if content == 0 { 40_000 } else { 100 }, content.into())
+}
+
+/// Whether the names of the shelf did what is asked.
+async fn done(shelf: &mut Arc<Shelf>, dir: &Path, step: &Step) -> bool {
+    let key = |n: &u8| format!("/ann/{n}");
+    match step {
+        Step::Save(name, content) => {
+            save(shelf, &key(name), &bytes(*content)).await;
+            true
+        }
+        Step::RollBack(name, number) => roll_back(shelf, &key(name), *number).await.is_ok(),
+        Step::Rename(name, to) => shelf.rename(&key(name), &key(to)).await.is_ok(),
+        Step::Remove(name) => shelf.remove(&key(name)).await.is_ok(),
+        Step::Reopen => {
+            shelf.store.close().await;
+            *shelf = self::shelf(dir, KEEP).await;
+            true
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_what_was_done_to_them_and_pin_what_they_hold() {
+    for seed in 0..12 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let home = tempfile::tempdir().unwrap();
+        let mut shelf = shelf(home.path(), KEEP).await;
+        let mut model = Model::new();
+        for n in 0..40 {
+            let step = step(&mut rng);
+            let at = format!("seed {seed}, step {n}: {step:?}");
+            let done = soon(done(&mut shelf, home.path(), &step)).await;
+            assert_eq!(done, expected(&mut model, &step), "{at}");
+            gc::collect(&shelf, Pressure::default(), false).await.unwrap();
+            let content_of = |hash| (0..4).find(|n| Hash::of(&bytes(*n)) == hash).unwrap();
+            let stands = |v: &Version| (v.number, content_of(v.content.hash), v.restored);
+            let now: Model = shelf
+                .names
+                .all()
+                .iter()
+                .map(|(name, versions)| (name.clone(), versions.iter().map(stands).collect()))
+                .collect();
+            assert_eq!(now, model, "{at}");
+            for content in 0..4 {
+                let needed = model.values().flatten().any(|v| v.1 == content);
+                let whole = shelf.store.whole(Hash::of(&bytes(content))).await.unwrap();
+                assert_eq!(whole.is_some(), needed, "content {content} after {at}");
+            }
+        }
+        shelf.store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_one_name_at_once_lose_nothing_and_leave_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let shelf = shelf(home.path(), 5).await;
+    let writers: Vec<_> = (0..8u64)
+        .map(|me| {
+            let shelf = shelf.clone();
+            tokio::spawn(async move {
+                let mut numbers = Vec::new();
+                for n in 0..10 {
+                    let saved = save(&shelf, "/ann/x", &noise(20_000, me * 100 + n)).await;
+                    numbers.push(saved.0.number);
+                }
+                numbers
+            })
+        })
+        .collect();
+    let mut given = Vec::new();
+    for writer in writers {
+        given.extend(soon(writer).await.unwrap());
+    }
+    given.sort_unstable();
+    assert_eq!(given, (1..=80).collect::<Vec<_>>(), "each version has a number of its own");
+    assert_eq!(numbers(&shelf, "/ann/x"), [76, 77, 78, 79, 80]);
+    gc::collect(&shelf, Pressure::default(), false).await.unwrap();
+    let kept: Vec<Hash> =
+        shelf.names.all()["/ann/x"].iter().map(|version| version.content.hash).collect();
+    for hash in &kept {
+        assert_eq!(shelf.store.whole(*hash).await.unwrap(), Some(20_000));
+    }
+    // Nothing stays pinned that no version holds, in whichever order they came and went.
+    assert_eq!(lock(&shelf.ledger).all().len(), kept.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_leaves_the_names_as_the_disk_has_them() {
+    let home = tempfile::tempdir().unwrap();
+    let shelf = shelf(home.path(), 1000).await;
+    for n in 0..200u64 {
+        let content = noise(100, n);
+        let (hash, size, lease) = put::body(&shelf, body(&content)).await.unwrap();
+        let saving = shelf.save("/ann/x", version(hash, size), lease);
+        let limit = Duration::from_micros(n * 10);
+        let _ = tokio::time::timeout(limit, saving).await;
+        gc::collect(&shelf, Pressure::default(), false).await.unwrap();
+    }
+    // A change that was begun has ended when the next one may begin.
+    drop(shelf.names.turn().await);
+    let versions = shelf.names.all()["/ann/x"].clone();
+    assert!((1..200).contains(&versions.len()), "{}: nobody hung up in time", versions.len());
+    for version in &versions {
+        assert_eq!(shelf.store.whole(version.content.hash).await.unwrap(), Some(100));
+    }
+    let expected: Vec<u64> = (1..=versions.len() as u64).collect();
+    assert_eq!(numbers(&shelf, "/ann/x"), expected);
+    shelf.store.close().await;
+    drop(shelf);
+    let shelf = self::shelf(home.path(), 1000).await;
+    assert_eq!(shelf.names.all()["/ann/x"], versions);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_from_before_versions_had_numbers_are_read() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    std::fs::create_dir_all(&dir).unwrap();
+    // As it was written then.
+    #[derive(serde::Serialize)]
+    struct Old {
+        content: Content,
+        saved_ms: u64,
+        author: &'static str,
+    }
+    let old = |n: u8| Old {
+        content: Content { hash: Hash::of(&[n]), size: 1, codec: None, parts: vec![] },
+        saved_ms: n.into(),
+        author: "box",
+    };
+    let table = BTreeMap::from([("/ann/x", vec![old(1), old(2)])]);
+    std::fs::write(dir.join("names"), rhd_protocol::frame::to_vec(&table).unwrap()).unwrap();
+    let shelf = shelf(home.path(), 10).await;
+    assert_eq!(numbers(&shelf, "/ann/x"), [1, 2]);
+    assert_eq!(save(&shelf, "/ann/x", b"three").await.0.number, 3);
+    assert_eq!(roll_back(&shelf, "/ann/x", 1).await.unwrap().number, 4);
+    let gone = roll_back(&shelf, "/ann/x", 7).await.unwrap_err();
+    assert_eq!(gone.to_string(), "/ann/x has no version 7 here; there are 1 to 4");
+}
+
+fn ask_of(origin: Origin, content: &Content) -> DataAsk {
+    DataAsk::Fetch { content: content.clone(), name: Some("/ann/x".into()), from: vec![], origin }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_says_too_much_of_what_made_something_is_refused() {
+    let nodes = Node::linked(&["one", "two"]).await;
+    let [one, two] = &nodes[..] else { unreachable!() };
+    let content = two.put(b"x").await;
+    let input = |n: usize| Input { name: None, hash: Hash::of(&n.to_le_bytes()) }.to_string();
+    for bad in [
+        Origin { inputs: (0..=MAX_INPUTS).map(input).collect(), ..Origin::default() },
+        Origin { inputs: vec!["x".repeat(100_000)], ..Origin::default() },
+        Origin { inputs: vec!["../x@y".into()], ..Origin::default() },
+        Origin { run: Some("r".repeat(100_000)), ..Origin::default() },
+        Origin { service: Some("s".repeat(100_000)), ..Origin::default() },
+        Origin { service: Some("\u{1b}[2J".into()), ..Origin::default() },
+    ] {
+        let refused = two.tell::<rhd_protocol::data::BlobInfo>(one, ask_of(bad, &content)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, rhd_protocol::error::ErrorKind::BadRequest, "{refused}");
+    }
+    assert!(one.data.shelf.names.all().is_empty());
+    let good = Origin { inputs: (0..MAX_INPUTS).map(input).collect(), ..Origin::default() };
+    let saved: rhd_protocol::data::BlobInfo =
+        two.tell(one, ask_of(good.clone(), &content)).await.unwrap();
+    assert_eq!((saved.version, saved.origin), (1, good));
+    // Its author is who asked, whatever it says.
+    assert_eq!(one.data.shelf.names.get("/ann/x").unwrap().0.author, "two");
+    let many = DataAsk::Records { inputs: vec![input(0); MAX_INPUTS + 1] };
+    assert!(two.tell::<Vec<Option<rhd_protocol::data::Record>>>(one, many).await.is_err());
+    for node in nodes {
+        node.stop().await;
+    }
+}
