@@ -9,7 +9,8 @@ use futures::TryStreamExt as _;
 use rhd_protocol::{data::Content, membership::Role};
 use tempfile::TempDir;
 
-use super::{progress::Meter, *};
+use super::*;
+use crate::asked::Meter;
 use crate::{
     framed::Body,
     mesh::{self, MeshTasks},
