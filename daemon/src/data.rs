@@ -20,7 +20,6 @@ mod history;
 mod ledger;
 mod lineage;
 mod names;
-mod progress;
 mod put;
 mod serve;
 mod store;
@@ -40,12 +39,13 @@ use std::{
 use rhd_protocol::{
     error::ErrorInfo,
     id::{Hash, NodeId},
+    wire,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{config::Config, error::DataError};
 use self::{gc::Pressure, ledger::Ledger, names::Names, store::Store};
-use crate::{mesh::Mesh, naming::Naming};
+use crate::{asked::Asker, mesh::Mesh, naming::Naming};
 
 /// How long a node that sent wrong bytes is asked only when nobody else has what is wanted.
 const DISTRUST: Duration = Duration::from_secs(600);
@@ -59,6 +59,7 @@ pub struct Data {
     shelf: Arc<Shelf>,
     mesh: Mesh,
     naming: Naming,
+    peers: Asker,
 }
 
 /// What is stored, and what is known of it.
@@ -175,7 +176,8 @@ impl Data {
         config: Config,
     ) -> Result<Self, ErrorInfo> {
         let shelf = Arc::new(Shelf::open(home.join("data"), config).await?);
-        Ok(Self { shelf, mesh, naming })
+        let peers = Asker::new(mesh.clone(), naming.clone(), wire::DATA);
+        Ok(Self { shelf, mesh, naming, peers })
     }
 
     /// Answers peers and collects what nothing needs, until `closing`.

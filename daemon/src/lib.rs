@@ -1,12 +1,13 @@
 //! The rhd daemon: all that touches the world, and its command line.
 //!
 //! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
-//! `blobs` (content), `workers` (processes that run user code), `naming` (what is hosted where),
-//! `runs` (what became of calls), `calls` (running and routing), `api` (the Unix socket), `web`
-//! (HTTP), `node` (the composition root); beside
-//! them `cli`, which is a client like any other.
+//! `blobs` (code as content), `workers` (processes that run user code), `naming` (what is hosted
+//! where), `asked` (questions from node to node), `data` (blobs and their names), `folders` (folders
+//! that move), `runs` (what became of calls), `calls` (running and routing), `api` (the Unix socket),
+//! `web` (HTTP), `node` (the composition root); beside them `cli`, which is a client like any other.
 
 pub mod api;
+pub mod asked;
 pub mod blobs;
 pub mod calls;
 pub mod cli;

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
+import socket
+import sys
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -279,7 +283,7 @@ def test_a_run_that_never_arrived_is_started_once_more(pair: Pair, tmp_path: Pat
     freeze(near.process.pid)
     thread = threading.Thread(target=lambda: began.append(remote.run(str(lines), str(mark))))
     thread.start()
-    until(lambda: waiting_at(near), "the request is on its way")
+    until(waits_unread, "the request is on its way")
     near.kill()
     near.up()
     thread.join(60)
@@ -288,9 +292,16 @@ def test_a_run_that_never_arrived_is_started_once_more(pair: Pair, tmp_path: Pat
     assert rh.run("once-more").id == began[0].id
 
 
-def waiting_at(node: Node) -> bool:
-    """Whether a request waits unread at a node that is stopped."""
-    return any(conn.call for conn in list(console.underway))
+def waits_unread() -> bool:
+    """Whether a request of this process was sent, and not read yet."""
+    conns = [conn for conn in list(console.underway) if conn.call]
+    return any(unread(conn.sock) for conn in conns)
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that were sent and not read, and what they take beside; see unix(7), SIOCOUTQ."""
+    buffer = fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4)
+    return int.from_bytes(buffer, sys.byteorder)
 
 
 def test_a_run_whose_host_died_is_started_once_more(pair: Pair, tmp_path: Path) -> None:

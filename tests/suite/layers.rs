@@ -52,7 +52,17 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
     ("blobs", &["framed", "mesh"], "naming and blobs do not know each other"),
-    ("data", &["framed", "mesh", "naming"], "data moves by the mesh, under names; it runs nothing"),
+    ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
+    (
+        "data",
+        &["asked", "framed", "mesh", "naming"],
+        "data moves by the mesh, under names; it runs nothing",
+    ),
+    (
+        "folders",
+        &["asked", "framed", "mesh", "naming"],
+        "folders move by the mesh; they know no blobs, so that code can stand on them",
+    ),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
     ("runs", &["framed"], "runs keep what calls hand them"),
@@ -63,7 +73,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "api",
-        &["blobs", "calls", "data", "framed", "mesh", "naming", "telemetry", "workers"],
+        &["blobs", "calls", "data", "folders", "framed", "mesh", "naming", "telemetry", "workers"],
         "api sees handles only",
     ),
     (

@@ -21,11 +21,10 @@ use super::{
     fetch,
     gc::{self, Pressure},
     history::Label,
-    lock,
-    progress::{Meter, Out, telling},
-    put, serve, verify,
+    lock, put, verify,
 };
 use crate::{
+    asked::{Meter, Out, telling},
     framed::{Body, Frame},
     naming::Route,
 };
@@ -59,11 +58,9 @@ impl Data {
                 // It is taken in here, and the other node gets it as it gets everything.
                 let (content, _lease) = self.put(codec, parts, body).await?;
                 let ask = DataAsk::Fetch { content, name, from: vec![self.mesh.me()], origin };
-                serve::forward(self, peer, &ask, Body::default(), out).await
+                self.peers.forward(peer, &ask, out).await
             }
-            (Route::Peer(peer), ask) => {
-                serve::forward(self, peer, &ask, Body::default(), out).await
-            }
+            (Route::Peer(peer), ask) => self.peers.forward(peer, &ask, out).await,
         }
     }
 
@@ -232,7 +229,7 @@ impl Data {
         let peers = self.reachable();
         let ask = DataAsk::Find { blob: blob.into(), far: false };
         let asks = peers.iter().map(|peer| async {
-            timeout(ANSWER, serve::question::<BlobInfo>(self, *peer, &ask)).await.ok()?.ok()
+            timeout(ANSWER, self.peers.value::<BlobInfo>(*peer, &ask)).await.ok()?.ok()
         });
         let there = match here.as_ref().is_some_and(|info| info.name.is_none()) {
             true => Vec::new(),

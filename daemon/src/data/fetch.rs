@@ -30,12 +30,13 @@ use super::{
     error::DataError,
     gc::{self, Lease},
     lock,
-    progress::Meter,
-    serve,
     store::iroh_hash,
     streams::{Reader, Writer},
 };
-use crate::mesh::{Priority, Route};
+use crate::{
+    asked::Meter,
+    mesh::{Priority, Route},
+};
 
 /// How long a node may take to say whether it has a blob, its link included.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -214,7 +215,7 @@ fn search(data: &Data, hash: Hash, from: &[NodeId]) -> impl Stream<Item = NodeId
             let data = data.clone();
             async move {
                 let ask = DataAsk::Have { hashes: vec![hash] };
-                let has = timeout(ANSWER, serve::question::<Vec<Option<u64>>>(&data, node, &ask));
+                let has = timeout(ANSWER, data.peers.value::<Vec<Option<u64>>>(node, &ask));
                 let has = has.await.ok()?.ok()?;
                 has.first().copied().flatten().map(|_| node)
             }

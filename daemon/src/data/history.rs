@@ -15,10 +15,8 @@ use super::{
     answer::{ANSWER, refused, value},
     fetch,
     gc::Lease,
-    progress::Meter,
-    serve,
 };
-use crate::mesh;
+use crate::{asked::Meter, mesh};
 
 /// A name that content gets, who gives it, and what made the content.
 #[derive(Debug)]
@@ -95,7 +93,7 @@ impl Data {
             let ask = DataAsk::Names { below: below.map(str::to_owned), far: false };
             let ask = &ask;
             let asks = self.reachable().into_iter().map(|peer| async move {
-                let names = serve::question::<Vec<BlobInfo>>(self, peer, ask);
+                let names = self.peers.value::<Vec<BlobInfo>>(peer, ask);
                 let names = timeout(ANSWER, names).await.ok()?.ok()?;
                 // It speaks for itself only.
                 let (node, node_id) = (self.naming.node_name(peer), peer.to_string());

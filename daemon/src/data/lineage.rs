@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use super::{
     Data,
     answer::{ANSWER, refused},
-    serve,
 };
 
 impl Data {
@@ -125,7 +124,7 @@ impl Data {
         let mut all = Vec::with_capacity(inputs.len());
         for some in inputs.chunks(MAX_INPUTS) {
             let ask = DataAsk::Records { inputs: some.iter().map(ToString::to_string).collect() };
-            let said = serve::question::<Vec<Option<Record>>>(self, peer, &ask);
+            let said = self.peers.value::<Vec<Option<Record>>>(peer, &ask);
             let mut said = timeout(ANSWER, said).await.ok()?.ok()?;
             said.resize(some.len(), None);
             // It speaks for itself only.

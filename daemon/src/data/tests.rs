@@ -12,7 +12,8 @@ use rhd_protocol::{
 };
 use tempfile::TempDir;
 
-use super::{progress::Meter, *};
+use super::*;
+use crate::asked::Meter;
 use crate::{
     framed::Body,
     mesh::{self, MeshTasks},
@@ -92,7 +93,7 @@ impl Node {
         other: &Self,
         ask: DataAsk,
     ) -> Result<T, ErrorInfo> {
-        soon(serve::question(&self.data, other.id(), &ask)).await
+        soon(self.data.peers.value(other.id(), &ask)).await
     }
 
     async fn fetch(&self, content: &Content) -> Result<gc::Lease, DataError> {

@@ -8,12 +8,8 @@ use rhd_protocol::{
     id::Hash,
 };
 
-use super::{
-    Shelf,
-    error::DataError,
-    gc, lock,
-    progress::{Meter, Out, telling},
-};
+use super::{Shelf, error::DataError, gc, lock};
+use crate::asked::{Meter, Out, telling};
 
 /// Reads all content that is here and holds it against its hashes. What is damaged is removed, so
 /// that it can be fetched anew.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::framed::Frame;
 
 /// Where replies before the final one go. A full queue holds content up, and progress is left out.
-pub(super) type Out = mpsc::Sender<Frame>;
+pub type Out = mpsc::Sender<Frame>;
 
 /// How often progress is told.
 const EVERY: Duration = Duration::from_millis(250);
@@ -22,20 +22,20 @@ const LATELY: Duration = Duration::from_secs(3);
 
 /// Counts what has come.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub struct Meter {
     done: AtomicU64,
     total: AtomicU64,
 }
 
 impl Meter {
     /// Sets where a transfer starts, and where it ends.
-    pub(super) fn start(&self, done: u64, total: u64) {
+    pub fn start(&self, done: u64, total: u64) {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// Counts bytes that have come.
-    pub(super) fn add(&self, bytes: u64) {
+    pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -46,12 +46,7 @@ impl Meter {
 }
 
 /// Runs `work` and tells meanwhile how far its meter is.
-pub(super) async fn telling<T>(
-    out: &Out,
-    meter: &Meter,
-    what: &str,
-    work: impl Future<Output = T>,
-) -> T {
+pub async fn telling<T>(out: &Out, meter: &Meter, what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut tick = tokio::time::interval(EVERY);
     let mut seen = VecDeque::from([(Instant::now(), meter.read().0)]);
