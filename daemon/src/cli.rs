@@ -9,8 +9,10 @@ mod doctor;
 mod down;
 mod env;
 mod get;
+mod history;
 mod invite;
 mod join;
+mod lineage;
 mod logs;
 mod ls;
 mod objects;
@@ -19,6 +21,7 @@ mod ps;
 mod put;
 mod python;
 mod rm;
+mod rollback;
 mod show;
 mod status;
 mod ui;
@@ -76,12 +79,18 @@ enum Verb {
     Logs(logs::Args),
     /// End a run
     Cancel(cancel::Args),
-    /// List functions, classes and instances
+    /// List what has a name: functions, classes, instances and data
     Ls(ls::Args),
     /// Show one of them
     Show(show::Args),
-    /// Take a function, class or instance off its nodes
+    /// Take a function, class, instance or data off its nodes
     Rm(rm::Args),
+    /// List the versions of data
+    History(history::Args),
+    /// Put an earlier version of data back in place, as a new version
+    Rollback(rollback::Args),
+    /// Show what data was made from
+    Lineage(lineage::Args),
     /// Store an object in the memory of an env
     Put(put::Args),
     /// Print an object of an env as JSON
@@ -180,6 +189,9 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Ls(args) => ls::run(args, cx, ui).await,
         Verb::Show(args) => show::run(args, cx, ui).await,
         Verb::Rm(args) => rm::run(args, cx, ui).await,
+        Verb::History(args) => history::run(args, cx, ui).await,
+        Verb::Rollback(args) => rollback::run(args, cx, ui).await,
+        Verb::Lineage(args) => lineage::run(args, cx, ui).await,
         Verb::Put(args) => put::run(args, cx, ui).await,
         Verb::Get(args) => get::run(args, cx, ui).await,
         Verb::Env(args) => env::run(args, cx, ui).await,

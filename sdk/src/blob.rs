@@ -1,5 +1,7 @@
 //! Blobs: content by hash, on any node, moved from node to node as verified chunks.
 
+mod versions;
+
 use rhd_protocol::{
     VERSION,
     api::Request,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import threading
 from collections.abc import Callable
 
 import pytest
 import rhd as rh
-from conftest import Node
-from rhd import data
+from conftest import BINARY, Node
+from rhd import data, history
 from rhd.origin import MAX_INPUTS
 
 
@@ -262,3 +264,93 @@ def test_two_writers_of_one_name_lose_nothing(mesh: tuple[Node, Node]) -> None:
     assert [one.number for one in history] == list(range(1 + 2 * each, 0, -1))
     expected = {rh.blob(f"{me} {n}".encode()).hash for me in range(2) for n in range(each)}
     assert {one.hash for one in history} == expected | {rh.blob(b"start").hash}
+
+
+def test_a_lineage_in_circles_or_very_long_is_a_tree_that_ends() -> None:
+    digest = "a" * 52
+
+    def made(name: str, *inputs: str) -> dict:
+        content = {"hash": digest, "size": 1}
+        texts = [f"/a/{one}@{digest}" for one in inputs]
+        version = {"number": 1, "content": content, "saved_ms": 0, "inputs": texts}
+        record = {"name": f"/a/{name}", "node": "box", "version": version}
+        return {"blob": f"/a/{name}@{digest}", "record": record}
+
+    nodes = [made("x", "y", "z"), made("y", "z", "x"), made("z", "v", "x"), made("v", "far")]
+    tree = history.lineage_of({"made": nodes, "cut": True})
+    shape = [line.split("@")[0] + "*" * ("elsewhere" in line) for line in str(tree).split("\n")]
+    assert tree.cut and shape == [
+        "/a/x",
+        "├─ /a/y",
+        "│  ├─ /a/z*",
+        "│  └─ /a/x*",
+        "└─ /a/z",
+        "   ├─ /a/v",
+        "   │  └─ /a/far",
+        "   └─ /a/x*",
+    ]
+    wide = [
+        made("x", *(f"n{n}" for n in range(999))),
+        *(made(f"n{n}", f"n{n + 1}") for n in range(999)),
+    ]
+    assert len(history.lineage_of({"made": wide}).inputs) == 999
+    assert history.lineage_of({"made": [made("x", "x")]}).inputs[0].elsewhere
+
+
+def test_the_command_line_lists_rolls_back_and_tells(mesh: tuple[Node, Node], beta: str) -> None:
+    alpha, _ = mesh
+    source = rh.blob(b"rows", name="v/c/source")
+
+    def fold(source: rh.Blob) -> None:
+        import rhd as rh
+
+        table = rh.blob(source.fetch() * 2, name="v/c/table")
+        table.write(b"spoilt")
+
+    run = rh.function(fold, name="fold-rows").to(beta).run(source)
+    run.result(timeout=60)
+    listed = alpha.cli("history", "v/c/table").splitlines()
+    assert [line.split()[0] for line in listed] == ["VERSION", "2", "1"]
+    assert run.id in listed[1] and f"/ann/v/c/source@{source.hash[:10]}" in listed[1]
+    told = json.loads(alpha.cli("history", "v/c/table", "--json", "--limit", "1"))
+    assert [one["number"] for one in told] == [2] and told[0]["run"] == run.id
+    digest = rh.blob(b"rowsrows").hash
+    assert alpha.cli("rollback", "v/c/table", "1") == digest
+    assert rh.load("v/c/table").fetch() == b"rowsrows"
+    assert "no version 7 here; there are 1 to 3" in said(alpha, 5, "rollback", "v/c/table", "7")
+    tree = alpha.cli("lineage", "v/c/table").splitlines()
+    assert tree[0].startswith("/ann/v/c/table@") and "rolled back to version 1" in tree[0]
+    assert f"by /ann/fold-rows in run {run.id}" in tree[0]
+    assert tree[1].startswith("└─ /ann/v/c/source@") and "version 1 on alpha" in tree[1]
+    made = json.loads(alpha.cli("lineage", "v/c/table", "--json"))["made"]
+    assert [one["record"]["node"] for one in made] == ["beta", "alpha"]
+
+    rows = [line.split() for line in alpha.cli("ls", "v/c").splitlines()[1:]]
+    assert rows == [
+        ["/ann/v/c/source", "blob", "alpha", "-", "1"],
+        ["/ann/v/c/table", "blob", "beta", "-", "3"],
+    ]
+    entries = json.loads(alpha.cli("ls", "--json", "v/c"))
+    assert [one["data"]["name"] for one in entries] == ["/ann/v/c/source", "/ann/v/c/table"]
+    shown = alpha.cli("show", "v/c/table")
+    for part in ("blob", digest, "3, 3 kept", run.id, "/ann/fold-rows", "/ann/v/c/source@"):
+        assert part in shown, part
+    source.to(beta)
+    alpha.cli("rm", "v/c/source")
+    alpha.cli("rm", "v/c/table", "--node", "beta")
+    assert rh.ls("v/c") == []
+    for verb in ("history", "lineage", "show", "rm"):
+        assert "v/c/table" in said(alpha, 5, verb, "v/c/table")
+
+
+def said(node: Node, code: int, *args: str) -> str:
+    """What a verb says that fails with this code."""
+    done = subprocess.run(
+        [BINARY, "--home", str(node.home), *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done
+    return done.stderr

@@ -19,6 +19,9 @@ fn without_a_daemon_every_verb_that_needs_one_ends_with_3_and_says_how_to_start_
         &["ls"],
         &["show", "f"],
         &["rm", "f"],
+        &["history", "x"],
+        &["rollback", "x", "1"],
+        &["lineage", "x"],
         &["call", "f", "1"],
         &["env", "ls"],
         &["env", "build", "six"],
@@ -41,6 +44,8 @@ fn wrong_usage_ends_with_2() {
         &["join"],
         &["join", "hello"],
         &["env", "build", "--var", "x"],
+        &["rollback", "x"],
+        &["rollback", "x", "first"],
         &["completions", "tcsh"],
         &["up", "--detach", "--port", "70000"],
     ] {

@@ -15,4 +15,5 @@ mod realm;
 mod runs;
 mod rust;
 mod socket;
+mod versions;
 mod wire;

@@ -1,6 +1,7 @@
 //! `rhd ls`.
 
-use rhd_protocol::{error::ErrorInfo, service::ServiceKind};
+use rhd_protocol::{api::Listed, data::BlobInfo, error::ErrorInfo, service::ServiceKind};
+use serde::Serialize;
 
 use super::{Context, ui::Ui};
 
@@ -13,18 +14,47 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What has a name.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Service(Listed),
+    Data { node: String, data: BlobInfo },
+}
+
+impl Entry {
+    fn name(&self) -> &str {
+        match self {
+            Self::Service(listed) => &listed.service.name,
+            Self::Data { data, .. } => data.name.as_deref().unwrap_or_default(),
+        }
+    }
+
+    fn row(self) -> Vec<String> {
+        match self {
+            Self::Service(Listed { node, service: s }) => {
+                vec![s.name, kind(s.kind).into(), node, s.env, s.version.short()]
+            }
+            Self::Data { node, data } => {
+                let name = data.name.unwrap_or_default();
+                vec![name, "blob".into(), node, "-".into(), data.version.to_string()]
+            }
+        }
+    }
+}
+
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
-    let listed = cx.client().await?.services(args.prefix.as_deref()).await?;
+    let client = cx.client().await?;
+    let prefix = args.prefix.as_deref();
+    let (services, data) = (client.services(prefix).await?, client.data_names(prefix).await?);
+    let mut listed: Vec<Entry> = services.into_iter().map(Entry::Service).collect();
+    listed.extend(data.into_iter().map(|data| Entry::Data { node: data.node.clone(), data }));
+    // Hosts of one service stay in their order.
+    listed.sort_by(|a, b| a.name().cmp(b.name()));
     if args.json {
         return ui.json(&listed);
     }
-    let rows: Vec<_> = listed
-        .into_iter()
-        .map(|l| {
-            let s = l.service;
-            vec![s.name, kind(s.kind).into(), l.node, s.env, s.version.short()]
-        })
-        .collect();
+    let rows: Vec<_> = listed.into_iter().map(Entry::row).collect();
     ui.table(&["NAME", "KIND", "NODE", "ENV", "VERSION"], &rows)
 }
 

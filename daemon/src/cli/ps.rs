@@ -82,7 +82,8 @@ pub(super) fn status(status: RunStatus) -> &'static str {
     }
 }
 
-fn span(ms: u64) -> String {
+/// A time that passed, for people.
+pub(super) fn span(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms}ms"),
         1_000..120_000 => format!("{:.1}s", ms as f64 / 1000.0),

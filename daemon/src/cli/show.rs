@@ -1,14 +1,24 @@
 //! `rhd show`.
 
-use rhd_protocol::{error::ErrorInfo, service::Flavor};
+use rhd_protocol::{
+    data::BlobInfo,
+    error::{ErrorInfo, ErrorKind},
+    service::Flavor,
+};
 
-use super::{Context, ls::kind, ui::Ui};
+use super::{
+    Context,
+    blob::size,
+    history::{ago, short},
+    ls::kind,
+    ui::Ui,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name of a function, class or instance
+    /// Name of a function, class, instance or data
     name: String,
-    /// The node that hosts it
+    /// The node that has it
     #[arg(long)]
     node: Option<String>,
     /// Print JSON
@@ -17,7 +27,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
-    let described = cx.client().await?.describe(&args.name, args.node.as_deref()).await?;
+    let (client, node) = (cx.client().await?, args.node.as_deref());
+    let described = match client.describe(&args.name, node).await {
+        Err(unknown) if unknown.kind == ErrorKind::NotFound => {
+            let found = client.blob(&args.name, node).await;
+            let found =
+                found.map_err(|e| if e.kind == ErrorKind::NotFound { unknown } else { e })?;
+            return data(found.info(), args.json, ui);
+        }
+        described => described?,
+    };
     if args.json {
         return ui.json(&described);
     }
@@ -37,6 +56,32 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
     }));
     pairs.extend(s.interface.class_members.into_iter().map(|name| ("of class", name)));
     pairs.push(("doc", s.interface.doc));
+    pairs.retain(|(_, value)| !value.is_empty());
+    ui.pairs(&pairs)
+}
+
+fn data(info: &BlobInfo, json: bool, ui: &mut Ui) -> Result<(), ErrorInfo> {
+    if json {
+        return ui.json(info);
+    }
+    let mut pairs = vec![
+        ("name", info.name.clone().unwrap_or_default()),
+        ("kind", "blob".into()),
+        ("node", info.node.clone()),
+        ("hash", info.content.hash.to_string()),
+        ("size", size(info.content.size)),
+    ];
+    if info.name.is_some() {
+        pairs.push(("version", format!("{}, {} kept", info.version, info.versions)));
+        pairs.push(("saved", ago(info.saved_ms)));
+    }
+    let origin = &info.origin;
+    pairs.extend(origin.service.clone().map(|service| ("made by", service)));
+    pairs.extend(origin.run.clone().map(|run| ("run", run)));
+    pairs.extend(origin.inputs.iter().map(|input| ("made from", short(input))));
+    if origin.more {
+        pairs.push(("made from", "and more".into()));
+    }
     pairs.retain(|(_, value)| !value.is_empty());
     ui.pairs(&pairs)
 }

@@ -21,6 +21,7 @@ use crate::{
 
 mod collecting;
 mod damage;
+mod lineage;
 mod peers;
 mod versions;
 

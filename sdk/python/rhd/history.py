@@ -40,31 +40,34 @@ class Lineage:
     """The record of it; none where nobody who could be asked knows, or it was not followed."""
     node: str | None
     """The node that has the record."""
-    inputs: tuple[Lineage, ...]
-    """Those of each thing are in the tree where it first comes up."""
+    inputs: tuple[Lineage, ...] = ()
+    elsewhere: bool = False
+    """Whether it comes up more than once, and has its inputs where it is nearest to the top."""
     cut: bool = False
     """Of the first one: whether there is more than was followed."""
 
     def __str__(self) -> str:
-        return "\n".join(self._lines(set()))
+        return "\n".join(self._lines())
 
-    def _lines(self, shown: set[tuple[str | None, str]]) -> list[str]:
-        head, known = f"{self.name or ''}@{self.hash[:10]}".lstrip("@"), self.version
-        if (self.name, self.hash) in shown:
-            return [f"{head}  (see above)"]
-        shown.add((self.name, self.hash))
-        if known is not None:
-            made = f" by {known.service} in run {known.run}" if known.run else ""
-            back = f", rolled back to version {known.restored}" if known.restored else ""
-            saved = f"{known.saved_at:%Y-%m-%d %H:%M:%S}"
-            head += f"  version {known.number} on {self.node}, saved {saved}{made}{back}"
-        lines = [head]
+    def _lines(self) -> list[str]:
+        lines = [self._line()]
         for n, one in enumerate(self.inputs):
             last = n + 1 == len(self.inputs)
-            first, *rest = one._lines(shown)
+            first, *rest = one._lines()
             lines.append(("└─ " if last else "├─ ") + first)
             lines += [("   " if last else "│  ") + line for line in rest]
         return lines
+
+    def _line(self) -> str:
+        head, known = f"{self.name}@{self.hash[:10]}" if self.name else self.hash[:10], self.version
+        if known is None:
+            return head
+        if self.elsewhere:
+            return f"{head}  version {known.number} on {self.node}, see elsewhere"
+        made = f", by {known.service} in run {known.run}" if known.run else ""
+        back = f", rolled back to version {known.restored}" if known.restored else ""
+        saved = f"{known.saved_at:%Y-%m-%d %H:%M:%S}"
+        return f"{head}  version {known.number} on {self.node}, saved {saved}{made}{back}"
 
 
 def version_of(record: dict[str, Any]) -> Version:
@@ -86,23 +89,40 @@ def version_of(record: dict[str, Any]) -> Version:
 
 def lineage_of(found: dict[str, Any]) -> Lineage:
     """Reads a `data::Lineage` of the protocol."""
-    made = {one["blob"]: one.get("record") for one in found["made"]}
-    return _tree(found["made"][0]["blob"], made, set(), bool(found.get("cut")))
+    made = found["made"]
+    places = {one["blob"]: n for n, one in reversed(list(enumerate(made)))}
+    inputs = [_inputs(one.get("record")) for one in made]
+    # The first that names it shows what it was made from: the tree is no deeper than was followed.
+    owner: dict[int, int] = {}
+    for n in range(len(made)):
+        for one in inputs[n]:
+            place = places.get(one, 0)
+            if place > n:
+                owner.setdefault(place, n)
+    whole: dict[int, Lineage] = {}
+
+    def below(n: int, blob: str) -> Lineage:
+        place = places.get(blob)
+        if place is None:
+            return _one(blob, None)
+        if owner.get(place) == n:
+            return whole[place]
+        return _one(blob, made[place].get("record"), elsewhere=True)
+
+    # What comes later is made first.
+    for n in range(len(made) - 1, -1, -1):
+        of = tuple(below(n, one) for one in inputs[n])
+        cut = n == 0 and bool(found.get("cut"))
+        whole[n] = _one(made[n]["blob"], made[n].get("record"), inputs=of, cut=cut)
+    return whole[0]
 
 
-def _tree(blob: str, made: dict[str, Any], above: set[str], cut: bool = False) -> Lineage:
+def _inputs(record: dict[str, Any] | None) -> list[str]:
+    return list(record["version"].get("inputs", ())) if record else []
+
+
+def _one(blob: str, record: dict[str, Any] | None, **more: Any) -> Lineage:
     name, _, content_hash = blob.rpartition("@")
-    record = made.get(blob)
     known = version_of(record["version"]) if record else None
-    inputs: list[Lineage] = []
-    if known is not None and blob not in above:
-        above.add(blob)
-        inputs = [_tree(one, made, above) for one in known.inputs]
-    return Lineage(
-        name=name or None,
-        hash=content_hash,
-        version=known,
-        node=record["node"] if record else None,
-        inputs=tuple(inputs),
-        cut=cut,
-    )
+    node = record["node"] if record else None
+    return Lineage(name=name or None, hash=content_hash, version=known, node=node, **more)
