@@ -22,6 +22,7 @@ pub use socket::{Listener, SocketError, connect_path};
 use crate::{
     calls::{Answer, Calls, Replies},
     data::Data,
+    folders::Folders,
     framed::Body,
     mesh::{self, Mesh},
     naming::Naming,
@@ -41,6 +42,8 @@ pub struct Api {
     pub calls: Calls,
     /// Data that is stored and moved.
     pub data: Data,
+    /// Folders that move.
+    pub folders: Folders,
     /// Peers and tickets.
     pub mesh: Mesh,
     /// Names.
@@ -104,6 +107,12 @@ impl Api {
                 let data = self.data.clone();
                 Replies::from_writer(move |out| async move {
                     data.request(node.as_deref(), ask, body, &out).await
+                })
+            }
+            Request::Folder { node, ask, .. } => {
+                let folders = self.folders.clone();
+                Replies::from_writer(move |out| async move {
+                    folders.request(node.as_deref(), ask, &out).await
                 })
             }
             own => {

@@ -7,7 +7,6 @@
 //! The deployer takes a [`Snapshot`], the host says what it lacks, only that moves, and the host
 //! unfolds the manifest. Equal content is stored once, whatever its name, project or version.
 
-mod cache;
 mod config;
 mod error;
 mod guard;
@@ -48,6 +47,7 @@ pub use self::{
     store::Writer,
     transfer::{Moved, send_files},
 };
+use crate::folders::Cache;
 
 /// The content of a node; clones share it.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ struct Inner {
     config: Config,
     store: store::Store,
     code: materialise::Code,
-    cache: Mutex<cache::Cache>,
+    cache: Mutex<Cache>,
     /// Versions that were held against their manifest since the start.
     intact: Mutex<HashSet<Hash>>,
     /// Held while a folder is built, so that two deployments of one version share the work.
@@ -81,7 +81,7 @@ impl Blobs {
     pub fn open(home: &Path, config: Config) -> Result<Self, ErrorInfo> {
         let store = store::Store::open(home.join("blobs"), config.fsync)?;
         let code = materialise::Code::open(home.join("code"))?;
-        let cache = Mutex::new(cache::Cache::new(config.hash_cache));
+        let cache = Mutex::new(Cache::new(config.hash_cache));
         let inner = Inner {
             config,
             store,

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod down;
 mod env;
+mod folder;
 mod get;
 mod history;
 mod invite;
@@ -99,6 +100,8 @@ enum Verb {
     Env(env::Args),
     /// Store, move and read content, on any node
     Blob(blob::Args),
+    /// Folders: bring them from node to node, keep them alike
+    Folder(folder::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -196,6 +199,7 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Get(args) => get::run(args, cx, ui).await,
         Verb::Env(args) => env::run(args, cx, ui).await,
         Verb::Blob(args) => blob::run(args, cx, ui).await,
+        Verb::Folder(args) => folder::run(args, cx, ui).await,
         Verb::Completions(args) => completions::run(args, cx, ui).await,
     }
 }

@@ -12,6 +12,7 @@ pub mod blobs;
 pub mod calls;
 pub mod cli;
 pub mod data;
+pub mod folders;
 pub mod framed;
 pub mod mesh;
 pub mod naming;

@@ -20,6 +20,7 @@ use crate::{
     blobs::Blobs,
     calls::{Calls, Machine, Rooms, SpoolConfig},
     data::Data,
+    folders::Folders,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
     runs::Runs,
@@ -76,6 +77,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     runs.tend();
     let data = Data::open(&home, mesh.clone(), naming.clone(), settings.data).await?;
     data.serve(&tasks, &closing);
+    let folders = Folders::open(&home, mesh.clone(), naming.clone())?;
+    folders.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),
         workers: workers.clone(),
@@ -109,6 +112,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let api = Arc::new(Api {
         calls,
         data: data.clone(),
+        folders,
         mesh: mesh.clone(),
         naming,
         workers,

@@ -7,6 +7,7 @@ pub mod placement;
 pub mod presence;
 pub mod queue;
 pub mod receipt;
+pub mod reconcile;
 pub mod routing;
 pub mod sharing;
 pub mod supervision;

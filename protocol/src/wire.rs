@@ -27,6 +27,9 @@ pub const DATA: &str = "data/1";
 /// One request for chunks of a blob, in the encoding of iroh-blobs, and the chunks.
 pub const BLOB: &str = "blob/1";
 
+/// Questions about folders, a [`FolderAsk`](crate::folder::FolderAsk) each, answered by replies.
+pub const FOLDER: &str = "folder/1";
+
 /// The first frame of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {

@@ -51,7 +51,7 @@ const IMPURE_PATHS: &[&str] = &[
 const ROOMS: &[(&str, &[&str], &str)] = &[
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
-    ("blobs", &["framed", "mesh"], "naming and blobs do not know each other"),
+    ("blobs", &["folders", "framed", "mesh"], "naming and blobs do not know each other"),
     ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
     (
         "data",

@@ -18,12 +18,8 @@ use rhd_protocol::{
     wire::{self, FileEntry, Manifest, RootOffer, link_stays_inside, safe_path},
 };
 
-use super::{
-    cache::{Cache, Stamp},
-    config::Config,
-    error::BlobError,
-    guard, walk,
-};
+use super::{config::Config, error::BlobError, guard, walk};
+use crate::folders::{Cache, Stamp};
 
 /// Tries to read a file that changes meanwhile.
 const TRIES: usize = 3;

@@ -12,7 +12,10 @@ use rhd_protocol::{
 };
 use rhd_sdk::Client;
 
-use super::{Context, ui::Ui};
+use super::{
+    Context,
+    ui::{Ui, size},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -245,16 +248,4 @@ fn text(path: PathBuf) -> Result<String, ErrorInfo> {
         let text = format!("{} has a name that is not UTF-8", path.display());
         ErrorInfo::new(ErrorKind::BadRequest, text)
     })
-}
-
-/// Bytes for people.
-pub(super) fn size(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut amount = bytes as f64;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < units.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", units[unit]) }
 }

@@ -8,7 +8,11 @@ use rhd_protocol::{
 };
 use rhd_sdk::Client;
 
-use super::{Context, blob::size, ps::span, ui::Ui};
+use super::{
+    Context,
+    ps::span,
+    ui::{Ui, size},
+};
 
 /// Inputs that are shown of each version.
 const SHOWN: usize = 3;

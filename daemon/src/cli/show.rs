@@ -8,10 +8,9 @@ use rhd_protocol::{
 
 use super::{
     Context,
-    blob::size,
     history::{ago, short},
     ls::kind,
-    ui::Ui,
+    ui::{Ui, size},
 };
 
 #[derive(Debug, clap::Args)]

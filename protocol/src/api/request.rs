@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::Call, code::Entry, data::DataAsk, env::EnvSpec, id::CallId, membership::Role, run::RunAsk,
+    call::Call, code::Entry, data::DataAsk, env::EnvSpec, folder::FolderAsk, id::CallId,
+    membership::Role, run::RunAsk,
 };
 
 /// A request; the name of its variant is field `op`.
@@ -139,6 +140,16 @@ pub enum Request {
         /// What.
         ask: DataAsk,
     },
+    /// A question about folders, or something to do with one; what the answer is, [`FolderAsk`] says.
+    Folder {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// The node that does it; none: this one.
+        #[serde(default)]
+        node: Option<String>,
+        /// What.
+        ask: FolderAsk,
+    },
     /// Has this connection carry [many calls](crate::many) from now on. The answer is nil.
     Many {
         /// [`crate::VERSION`] of the writer.
@@ -175,6 +186,7 @@ impl Request {
             | Self::Runs { v, .. }
             | Self::Run { v, .. }
             | Self::Data { v, .. }
+            | Self::Folder { v, .. }
             | Self::Many { v }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,

@@ -5,6 +5,7 @@
 
 mod calls;
 mod data;
+mod folders;
 mod nodes;
 mod requests;
 pub(crate) mod values;
@@ -68,6 +69,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         requests::requests(),
         calls::run_requests(),
         data::data(),
+        folders::folders(),
         nodes::computing(),
         requests::answers(),
         calls::calls(),

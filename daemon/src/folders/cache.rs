@@ -12,20 +12,34 @@ use rhd_protocol::id::Hash;
 
 /// What changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) size: u64,
+pub struct Stamp {
+    /// Bytes.
+    pub size: u64,
     inode: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
 impl Stamp {
-    pub(super) fn of(meta: &Metadata) -> Self {
+    /// That of a file.
+    pub fn of(meta: &Metadata) -> Self {
         Self {
             size: meta.len(),
             inode: meta.ino(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// The same of what the system itself says.
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        // Widths differ between systems.
+        #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+        Self {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            inode: stat.st_ino as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
     }
 
@@ -44,18 +58,20 @@ impl Stamp {
 
 /// A bounded map from path and stamp to hash; the half not used lately is forgotten first.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub struct Cache {
     recent: HashMap<PathBuf, (Stamp, Hash)>,
     older: HashMap<PathBuf, (Stamp, Hash)>,
     half: usize,
 }
 
 impl Cache {
-    pub(super) fn new(limit: usize) -> Self {
+    /// Remembers at most this many.
+    pub fn new(limit: usize) -> Self {
         Self { recent: HashMap::new(), older: HashMap::new(), half: (limit / 2).max(1) }
     }
 
-    pub(super) fn get(&mut self, path: &Path, stamp: Stamp) -> Option<Hash> {
+    /// The hash of a file, if it is in this state still.
+    pub fn get(&mut self, path: &Path, stamp: Stamp) -> Option<Hash> {
         let known = match self.recent.get(path) {
             Some(known) => *known,
             None => {
@@ -67,7 +83,8 @@ impl Cache {
         (known.0 == stamp).then_some(known.1)
     }
 
-    pub(super) fn insert(&mut self, path: PathBuf, stamp: Stamp, hash: Hash, now: SystemTime) {
+    /// Remembers a file, if its state says when it changes.
+    pub fn insert(&mut self, path: PathBuf, stamp: Stamp, hash: Hash, now: SystemTime) {
         if stamp.is_settled(now) {
             self.put(path, (stamp, hash));
         }

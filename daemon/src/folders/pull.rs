@@ -1,0 +1,226 @@
+//! Making a folder of this node like another.
+//!
+//! ```text
+//! theirs --scan--\
+//! common ---------plan--> local steps --> pieces from them --> common
+//! ours ----scan--/
+//! ```
+//!
+//! A file that changes while it comes is tried again in the next round. However it ends, what has come
+//! stays, and is known to be in common.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rhd_protocol::{
+    folder::{Entry, MAX_NAMED, Synced},
+    machine::reconcile::{Mode, agreed, plan},
+};
+
+use super::{
+    Folders, blocking,
+    error::FolderError,
+    fetch, local,
+    place::Target,
+    scan::{Scan, scan, skip},
+    source::Source,
+};
+use crate::asked::Meter;
+
+/// How often a folder is looked at, when files in it change while they come.
+const ROUNDS: usize = 3;
+
+/// What shall become like what.
+pub(super) struct Pull<'a> {
+    pub(super) folders: &'a Folders,
+    pub(super) source: &'a Source,
+    pub(super) to: &'a Path,
+    pub(super) mode: Mode,
+    /// Whether the other side knows what both had in common.
+    pub(super) they_know: bool,
+    pub(super) meter: &'a Meter,
+}
+
+/// One look at both sides, and what came of it.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) common: Vec<Entry>,
+    pub(super) theirs: Vec<Entry>,
+    pub(super) ours: Scan,
+    pub(super) target: Target,
+    progress: Mutex<Progress>,
+}
+
+/// How far a round is.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) done: Synced,
+    /// Paths of theirs that are not here yet.
+    pub(super) undone: HashSet<String>,
+    /// Paths that changed while they came.
+    pub(super) changed: Vec<String>,
+    /// Files that were written, to be known next time.
+    pub(super) learnt: Vec<fetch::Learnt>,
+}
+
+impl Round {
+    /// How far it is; not to be held while anything is waited for.
+    pub(super) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that one path can't be brought about, and goes on; what stops all is an error.
+    pub(super) fn note(&self, path: &str, error: FolderError) -> Result<(), FolderError> {
+        if let FolderError::File { source, .. } = &error
+            && !matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull
+                    | std::io::ErrorKind::QuotaExceeded
+                    | std::io::ErrorKind::ReadOnlyFilesystem
+            )
+        {
+            let why =
+                std::error::Error::source(&error).map_or_else(String::new, |e| format!(": {e}"));
+            skip(&mut self.progress().done.skipped, path, format!("{error}{why}"));
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Notes that an entry is here; and under which name, if anything had to make room for it.
+    pub(super) fn placed(&self, path: &str, moved: Option<String>) {
+        let mut progress = self.progress();
+        progress.done.written += 1;
+        progress.undone.remove(path);
+        progress.done.set_aside(moved);
+    }
+
+    /// What is in common now, as far as it got.
+    fn agreed(&self, mode: Mode) -> Vec<Entry> {
+        let steps = plan(mode, &self.common, &self.theirs, &self.ours.entries);
+        let progress = self.progress();
+        let before = |path: &str| {
+            let at = self.common.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
+            Some(self.common[at].clone())
+        };
+        let now = agreed(&steps).into_iter().filter_map(|entry| {
+            match progress.undone.contains(&entry.path) {
+                true => before(&entry.path),
+                false => Some(entry),
+            }
+        });
+        now.collect()
+    }
+}
+
+/// What is said of a folder that is brought together with another.
+pub(super) trait Report {
+    /// Notes the new name of something.
+    fn set_aside(&mut self, name: Option<String>);
+    /// Adds what another round did.
+    fn and(&mut self, round: Synced);
+}
+
+impl Report for Synced {
+    fn set_aside(&mut self, name: Option<String>) {
+        self.conflicts.extend(name.filter(|_| self.conflicts.len() < MAX_NAMED));
+    }
+
+    fn and(&mut self, round: Synced) {
+        let before = std::mem::replace(self, round);
+        self.written += before.written;
+        self.removed += before.removed;
+        self.moved += before.moved;
+        self.conflicts.splice(0..0, before.conflicts);
+        self.conflicts.truncate(MAX_NAMED);
+    }
+}
+
+impl Pull<'_> {
+    /// Does it, in as many rounds as it takes.
+    pub(super) async fn run(&self) -> Result<Synced, FolderError> {
+        let _turn = self.folders.turn(self.to).await;
+        let mut done = Synced::default();
+        for left in (0..ROUNDS).rev() {
+            let (round, changed) = self.round().await?;
+            done.and(round);
+            if changed.is_empty() {
+                break;
+            }
+            if left == 0 {
+                for path in changed {
+                    skip(&mut done.skipped, path, "it keeps changing while it is read");
+                }
+            }
+        }
+        done.node = self.folders.inner.mesh.name();
+        done.path = self.to.display().to_string();
+        Ok(done)
+    }
+
+    async fn round(&self) -> Result<(Synced, Vec<String>), FolderError> {
+        let inner = &self.folders.inner;
+        let (to, node, moment) = (PathBuf::from(self.to), inner.mesh.name(), super::moment());
+        let (known, opened) = (inner.known.clone(), self.to.to_owned());
+        let ours = blocking(move || {
+            let target = Target::open(&opened, &node, moment)?;
+            Ok((target, scan(&opened, &known)?))
+        });
+        let ((target, ours), (theirs, scanned)) =
+            tokio::try_join!(ours, self.source.scan(self.they_know))?;
+        let common = match self.they_know {
+            true => self.source.common(to.display().to_string()).await?,
+            false => {
+                let (kept, from) = (inner.common.clone(), self.source.clone());
+                let to = to.clone();
+                blocking(move || Ok(kept.load(&to, from.node, &from.place.path))).await?
+            }
+        };
+        let done = Synced {
+            entries: scanned.entries,
+            bytes: scanned.bytes,
+            skipped: scanned.skipped,
+            ..Synced::default()
+        };
+        let progress = Mutex::new(Progress { done, ..Progress::default() });
+        let round = Arc::new(Round { common, theirs, ours, target, progress });
+        let worked = self.work(&round).await;
+        self.remember(&round, worked.is_ok()).await?;
+        worked?;
+        let mut progress = round.progress();
+        Ok((std::mem::take(&mut progress.done), std::mem::take(&mut progress.changed)))
+    }
+
+    async fn work(&self, round: &Arc<Round>) -> Result<(), FolderError> {
+        let (mode, here) = (self.mode, round.clone());
+        let fetches = blocking(move || local::apply(&here, mode)).await?;
+        fetch::all(self.source, round, &self.folders.inner.known, fetches, self.meter).await
+    }
+
+    /// Keeps what is in common now, and what the files here hold; removes what was under way.
+    async fn remember(&self, round: &Arc<Round>, all: bool) -> Result<(), FolderError> {
+        let inner = &self.folders.inner;
+        let (known, kept) = (inner.known.clone(), inner.common.clone());
+        let (from, to, mode) = (self.source.clone(), self.to.to_owned(), self.mode);
+        let round = round.clone();
+        blocking(move || {
+            let (learnt, left) = {
+                let mut progress = round.progress();
+                (std::mem::take(&mut progress.learnt), progress.changed.is_empty())
+            };
+            for file in learnt {
+                known.learn(file.path, file.stamp, file.hash, file.values);
+            }
+            round.target.finish(all && left);
+            let agreed = round.agreed(mode);
+            if agreed == round.common {
+                return Ok(());
+            }
+            kept.save(&to, from.node, &from.place.path, &agreed)
+        })
+        .await
+    }
+}
