@@ -29,6 +29,7 @@ from .errors import (
     VersionMismatch,
 )
 from .file import File, file
+from .folder import Folder, Synced, folder
 from .function import function
 from .module import Module, module
 from .names import exists, load, ls
@@ -47,6 +48,7 @@ __all__ = [
     "Env",
     "EnvError",
     "File",
+    "Folder",
     "Module",
     "NotFound",
     "PeerLost",
@@ -55,6 +57,7 @@ __all__ = [
     "RemoteError",
     "RhdError",
     "Run",
+    "Synced",
     "Timeout",
     "VersionMismatch",
     "blob",
@@ -62,6 +65,7 @@ __all__ = [
     "env",
     "exists",
     "file",
+    "folder",
     "function",
     "here",
     "load",

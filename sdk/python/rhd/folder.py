@@ -1,0 +1,287 @@
+"""Folders of nodes: brought to any other node, and kept alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from . import config
+from .blob import Progress
+from .cluster import Cluster, here, node_of
+from .daemon import daemon, decode
+from .errors import RhdError
+from .faults import fault
+from .file import File
+
+Place = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Synced:
+    """What became of a folder that was brought up to date."""
+
+    node: str
+    """The node that has it."""
+    path: str
+    """Its absolute path there."""
+    entries: int
+    """Files, links and empty folders of the other folder."""
+    bytes: int
+    """Bytes of its files."""
+    written: int
+    """Entries that were written."""
+    removed: int
+    """Entries that were removed."""
+    moved: int
+    """Bytes that came from the other node."""
+    kept: list[str]
+    """What was changed or removed here only, and stays so."""
+    conflicts: list[str]
+    """New names of what was changed on both sides, as it was here."""
+    skipped: dict[str, str]
+    """What did not come, or needs a look, and why."""
+
+
+class Folder:
+    """A folder of a node; made by `rh.folder`."""
+
+    kind = "folder"
+
+    def __init__(self, path: str, name: str | None, node: str | None) -> None:
+        self._path = path if node else _local(path)
+        self._name, self._node = name, node
+        self._origin: Folder | None = None
+        self._copies: list[Folder] = []
+        self.last: Synced | None = None
+        """What became of it when it was last brought up to date."""
+
+    @property
+    def name(self) -> str | None:
+        """What it is called."""
+        return self._name
+
+    @property
+    def path(self) -> str:
+        """Where it is on its node."""
+        return self._path
+
+    @property
+    def system(self) -> str:
+        """The name of its node."""
+        return self._node or here.name
+
+    def to(
+        self,
+        system: str | Cluster,
+        path: str | None = None,
+        progress: Progress | None = None,
+    ) -> Folder:
+        """Has a copy of it on a node, or brings that up to date: at this path there, or at a place
+        of its own, the same each time.
+
+        It goes there from its own node, not by way of this process. What is there is not sent
+        again; what was changed there, too, is set aside under another name; what is only there
+        stays.
+        """
+        node = node_of(system)
+        if path is not None and node is None:
+            path = _local(path)
+        done = _synced(_ask("copy", progress, **{"from": self._place()}, node=node, to=path))
+        copy = Folder(done.path, self._name, node)
+        copy._origin, copy.last = self, done
+        known = [one for one in self._copies if one._place() != copy._place()]
+        self._copies = [*known, copy]
+        return copy
+
+    def sync(self, watch: bool = False, progress: Progress | None = None) -> Any:
+        """Brings what changed in it or in its copies to the others; a copy is brought together with
+        what it is a copy of. What was changed on both sides is set aside under another name.
+
+        With `watch`, it goes on each time that something changes, until `.stop()` of what is
+        returned, which is also a context manager; else the results are, one for each folder.
+        """
+        pairs = [(self._origin, self)] if self._origin else [(self, c) for c in self._copies]
+        if not pairs:
+            raise fault(
+                "bad_request", f"{self!r} has no copy", hint="make one: folder.to('a node')"
+            )
+        if watch:
+            return Watch([(one._place(), other._place()) for one, other in pairs])
+        done = []
+        for one, other in pairs:
+            sides = {"one": one._place(), "other": other._place(), "watch": False}
+            there, back = map(_synced, _ask("sync", progress, **sides))
+            other.last, one.last = there, back
+            done += [there, back]
+        return done
+
+    def ls(self, full_paths: bool = False) -> list[str]:
+        """The names of what is in it, sorted."""
+        listed = _ask("list", node=self._node, path=self._path)
+        names = [str(one["name"]) for one in listed]
+        return [self._at(name) for name in names] if full_paths else names
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a file in it."""
+        return self._file(name).fetch()
+
+    def put(self, contents: Mapping[str, Any]) -> Folder:
+        """Writes files by their paths in it: bytes, or text as UTF-8. None is seen in part."""
+        for name, content in contents.items():
+            data = content.encode() if isinstance(content, str) else content
+            file = self._file(name)
+            above = posixpath.dirname(file.path)
+            _ask("make", node=self._node, path=above)
+            file.write(data)
+        return self
+
+    def open(self, name: str, mode: str = "rb", **text: Any) -> Any:
+        """A file in it, opened to read or write, as `File.open` does."""
+        return self._file(name).open(mode, **text)
+
+    def mkdir(self) -> Folder:
+        """Makes it, with those above it."""
+        self._path = str(_ask("make", node=self._node, path=self._path))
+        return self
+
+    def mv(self, path: str) -> Folder:
+        """Moves or renames it on its node; nothing may be there."""
+        path = path if self._node else _local(path)
+        self._path = str(_ask("move", node=self._node, path=self._path, to=path))
+        return self
+
+    def rm(self, contents: str | Iterable[str] | None = None) -> None:
+        """Removes paths in it, or all of it and itself."""
+        names = [contents] if isinstance(contents, str) else contents and list(contents)
+        _ask("remove", node=self._node, path=self._path, contents=names)
+
+    def exists_in_system(self) -> bool:
+        """Whether it is there."""
+        return bool(_ask("exists", node=self._node, path=self._path))
+
+    def _file(self, name: str) -> File:
+        return File(self._at(name), None, self._node)
+
+    def _at(self, name: str) -> str:
+        parts = name.split("/")
+        if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
+            raise fault("bad_request", f"{name!r} is no path in {self!r}")
+        return posixpath.join(self._path, name)
+
+    def _place(self) -> Place:
+        return {"node": self._node, "path": self._path}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Elsewhere, this node has to be called by its name.
+        return {**self.__dict__, "_node": self.system, "_copies": [], "_origin": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        return f"rh.folder({self._path!r}, system={self._node or 'here'!r})"
+
+
+class Watch:
+    """Folders that are kept alike until it is stopped."""
+
+    def __init__(self, pairs: list[tuple[Place, Place]]) -> None:
+        self.synced: list[Synced] = []
+        """What became of each, each time that something changed; the last 1,000."""
+        self._changed = threading.Condition()
+        self._failed: BaseException | None = None
+        self._d = daemon()
+        self._conns = []
+        for one, other in pairs:
+            ask = {"do": "sync", "one": one, "other": other, "watch": True}
+            header = {"op": "folder", "v": config.VERSION, "node": None, "ask": ask}
+            self._conns.append(self._d.open(header, ()))
+        self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._follow, args=(conn,), name="rhd-folder", daemon=True)
+            for conn in self._conns
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self, true: Callable[[Watch], Any], timeout: float | None = None) -> bool:
+        """Waits until something is so, which is asked after each change; whether it is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or true(self), timeout)
+            if self._failed:
+                raise self._failed
+            return bool(true(self))
+
+    def stop(self) -> None:
+        """Ends it; what went wrong meanwhile is raised."""
+        self._stopped = True
+        for conn in self._conns:
+            conn.cancel()
+        for thread in self._threads:
+            thread.join()
+        if self._failed:
+            raise self._failed
+
+    def _follow(self, conn: Any) -> None:
+        try:
+            while True:
+                reply, body = conn.next()
+                if reply["t"] == "done":
+                    break
+                if reply["t"] == "item":
+                    done = [_synced(one) for one in decode(reply, body)]
+                    with self._changed:
+                        self.synced = [*self.synced, *done][-1000:]
+                        self._changed.notify_all()
+        except (RhdError, OSError, EOFError) as e:
+            if not self._stopped:
+                with self._changed:
+                    self._failed = e
+                    self._changed.notify_all()
+        finally:
+            self._d.give(conn)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def folder(
+    path: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    system: str | Cluster = "file",
+) -> Folder:
+    """A folder: of this machine, or of the node `system`. Nothing is made before it is used.
+
+    A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
+    below `~/rhd`.
+    """
+    node = None if system == "file" else node_of(system)
+    where = os.fspath(path) if path is not None else f"~/rhd/{name or uuid.uuid4().hex}"
+    return Folder(where, name, node)
+
+
+def _local(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _ask(do: str, told: Progress | None = None, node: str | None = None, **fields: Any) -> Any:
+    d = daemon()
+    ask = {"do": do, **fields}
+    if do == "copy":
+        ask["node"], node = node, None
+    conn = d.open({"op": "folder", "v": config.VERSION, "node": node, "ask": ask}, ())
+    conn.told = told
+    return d.finish(conn)
+
+
+def _synced(said: dict[str, Any]) -> Synced:
+    skipped = {one["path"]: one["why"] for one in said.get("skipped", [])}
+    return Synced(**{**said, "skipped": skipped})
