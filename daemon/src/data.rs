@@ -3,9 +3,11 @@
 //! ```text
 //! client --ask--> answer --data/1--> answer of another node
 //!                   |  \
-//!       names, ledger   fetch --blob/1--> serve (of each holder)
-//!             \          |
-//!              gc ---> store (iroh-blobs)
+//!    versions, lineage  fetch --blob/1--> serve (of each holder)
+//!           |            |
+//!     names, ledger      |
+//!            \           |
+//!             gc ---> store (iroh-blobs)
 //! ```
 //!
 //! Content moves to whoever asked for it, straight from those who have it. It is leased before any

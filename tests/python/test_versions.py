@@ -295,6 +295,9 @@ def test_a_lineage_in_circles_or_very_long_is_a_tree_that_ends() -> None:
     ]
     assert len(history.lineage_of({"made": wide}).inputs) == 999
     assert history.lineage_of({"made": [made("x", "x")]}).inputs[0].elsewhere
+    # No node that keeps to the bounds says such a thing.
+    deep = [made(f"n{n}", f"n{n + 1}") for n in range(5000)]
+    assert len(str(history.lineage_of({"made": deep})).splitlines()) == 2 + history.DEPTH
 
 
 def test_the_command_line_lists_rolls_back_and_tells(mesh: tuple[Node, Node], beta: str) -> None:

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rhd_protocol::{
-    data::{DataAsk, Lineage, Made},
+    data::{DataAsk, Lineage, MAX_DEPTH, MAX_LINEAGE, Made},
     error::ErrorInfo,
     id::Hash,
 };
@@ -11,7 +11,7 @@ use rhd_protocol::{
 use super::{
     Context,
     history::{ago, holder, short},
-    ui::Ui,
+    ui::{Ui, plain},
 };
 
 #[derive(Debug, clap::Args)]
@@ -39,12 +39,14 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         Err(_) => Some(holder(&client, &args.blob, args.node).await?),
     };
     let ask = DataAsk::Lineage { blob: args.blob, version: args.version, depth: args.depth };
-    let lineage: Lineage = client.data(node.as_deref(), ask, &[], |_, _| ()).await?;
+    let mut lineage: Lineage = client.data(node.as_deref(), ask, &[], |_, _| ()).await?;
+    lineage.cut |= lineage.made.len() > MAX_LINEAGE;
+    lineage.made.truncate(MAX_LINEAGE);
     if args.json {
         return ui.json(&lineage);
     }
     for line in tree(&lineage) {
-        ui.line(&line)?;
+        ui.line(&plain(&line))?;
     }
     if lineage.cut {
         ui.note("there is more, which was not followed: see --depth");
@@ -58,10 +60,12 @@ fn tree(lineage: &Lineage) -> Vec<String> {
         lineage.made.iter().enumerate().rev().map(|(n, made)| (&*made.blob, n)).collect();
     // The first that names it shows what it was made from; all that come after their first.
     let mut owner: Vec<Option<usize>> = vec![None; lineage.made.len()];
+    let mut depth = vec![0; lineage.made.len()];
     for (n, made) in lineage.made.iter().enumerate() {
         for place in inputs(made).filter_map(|input| places.get(input)).copied() {
-            if place > n && owner[place].is_none() {
+            if place > n && owner[place].is_none() && depth[n] < MAX_DEPTH {
                 owner[place] = Some(n);
+                depth[place] = depth[n] + 1;
             }
         }
     }

@@ -5,7 +5,11 @@ use rhd_protocol::{
     error::ErrorInfo,
 };
 
-use super::{Context, history::holder, ui::Ui};
+use super::{
+    Context,
+    history::holder,
+    ui::{Ui, plain},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,6 +34,6 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         return ui.json(&info);
     }
     let name = info.name.unwrap_or_default();
-    ui.note(&format!("{name} is at version {} on {}", info.version, info.node));
+    ui.note(&plain(&format!("{name} is at version {} on {}", info.version, info.node)));
     ui.line(&info.content.hash.to_string())
 }

@@ -182,7 +182,7 @@ fn exit_code(error: &ErrorInfo) -> u8 {
 }
 
 /// Without control characters: what other nodes call themselves must not steer the terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -229,7 +229,8 @@ impl Data {
         let peers = self.reachable();
         let ask = DataAsk::Find { blob: blob.into(), far: false };
         let asks = peers.iter().map(|peer| async {
-            timeout(ANSWER, self.peers.value::<BlobInfo>(*peer, &ask)).await.ok()?.ok()
+            let info = timeout(ANSWER, self.peers.value::<BlobInfo>(*peer, &ask)).await;
+            self.said(*peer, info.ok()?.ok()?)
         });
         let there = match here.as_ref().is_some_and(|info| info.name.is_none()) {
             true => Vec::new(),

@@ -7,6 +7,7 @@ use rhd_protocol::{
     data::{BlobInfo, Content, DataAsk, Origin, Version},
     error::ErrorInfo,
     id::NodeId,
+    name::Name,
 };
 use tokio::time::timeout;
 
@@ -15,6 +16,7 @@ use super::{
     answer::{ANSWER, refused, value},
     fetch,
     gc::Lease,
+    versions::MAX_NAMES,
 };
 use crate::{asked::Meter, mesh};
 
@@ -35,6 +37,7 @@ impl Data {
         lease: Lease,
     ) -> Result<Vec<u8>, ErrorInfo> {
         let Some(name) = label.name else { return value(&self.plain(&content)) };
+        check_name(&name)?;
         check_origin(&label.origin)?;
         let version = self.record(content, label.origin, label.author);
         let newest = self.shelf.save(&name, version, lease).await?;
@@ -57,6 +60,7 @@ impl Data {
 
     /// Gives a name's versions another name.
     pub(super) async fn rename(&self, name: &str, to: String) -> Result<Vec<u8>, ErrorInfo> {
+        check_name(&to)?;
         let newest = self.shelf.rename(name, &to).await?;
         value(&self.named(to, newest))
     }
@@ -95,17 +99,24 @@ impl Data {
             let asks = self.reachable().into_iter().map(|peer| async move {
                 let names = self.peers.value::<Vec<BlobInfo>>(peer, ask);
                 let names = timeout(ANSWER, names).await.ok()?.ok()?;
-                // It speaks for itself only.
-                let (node, node_id) = (self.naming.node_name(peer), peer.to_string());
-                let own =
-                    move |name| BlobInfo { node: node.clone(), node_id: node_id.clone(), ..name };
-                Some(names.into_iter().map(own).collect::<Vec<_>>())
+                let names = names.into_iter().take(MAX_NAMES);
+                Some(names.filter_map(|info| self.said(peer, info)).collect::<Vec<_>>())
             });
             let there = join_all(asks).await.into_iter().flatten().flatten();
             all.extend(there.filter(|info| info.name.as_deref().is_some_and(is_below)));
             all.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
         }
         all
+    }
+
+    /// What a peer says that it has, as far as it may be so: it speaks for itself only.
+    pub(super) fn said(&self, peer: NodeId, info: BlobInfo) -> Option<BlobInfo> {
+        let named = info.name.as_deref().is_none_or(is_full);
+        if !named || !info.content.is_sound() || !info.origin.is_sound() {
+            return None;
+        }
+        let (node, node_id) = (self.naming.node_name(peer), peer.to_string());
+        Some(BlobInfo { node, node_id, ..info })
     }
 
     /// The nodes that have a link.
@@ -163,8 +174,16 @@ impl Data {
     }
 }
 
+fn is_full(name: &str) -> bool {
+    matches!(Name::parse(name), Ok(Name::Full(_)))
+}
+
+fn check_name(name: &str) -> Result<(), ErrorInfo> {
+    if is_full(name) { Ok(()) } else { Err(refused("that is no full name")) }
+}
+
 /// Refuses what no record may say.
-pub(super) fn check_origin(origin: &Origin) -> Result<(), ErrorInfo> {
+fn check_origin(origin: &Origin) -> Result<(), ErrorInfo> {
     if origin.is_sound() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{Shelf, error::DataError, gc::Lease, lock, names::Table};
 
 /// Names that a node keeps.
-const MAX_NAMES: usize = 100_000;
+pub(super) const MAX_NAMES: usize = 100_000;
 
 /// The newest version of a name, and how many of it are kept.
 pub(super) type Newest = (Version, u32);

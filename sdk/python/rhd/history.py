@@ -6,6 +6,11 @@ import dataclasses
 from datetime import datetime, timezone
 from typing import Any
 
+DEPTH = 32
+"""Steps that a lineage goes back, at most."""
+LONGEST = 1000
+"""Records in one lineage, at most."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Version:
@@ -89,16 +94,17 @@ def version_of(record: dict[str, Any]) -> Version:
 
 def lineage_of(found: dict[str, Any]) -> Lineage:
     """Reads a `data::Lineage` of the protocol."""
-    made = found["made"]
+    made = found["made"][:LONGEST]
     places = {one["blob"]: n for n, one in reversed(list(enumerate(made)))}
     inputs = [_inputs(one.get("record")) for one in made]
     # The first that names it shows what it was made from: the tree is no deeper than was followed.
     owner: dict[int, int] = {}
+    depth = {0: 0}
     for n in range(len(made)):
         for one in inputs[n]:
             place = places.get(one, 0)
-            if place > n:
-                owner.setdefault(place, n)
+            if place > n and place not in owner and depth.get(n, DEPTH) < DEPTH:
+                owner[place], depth[place] = n, depth[n] + 1
     whole: dict[int, Lineage] = {}
 
     def below(n: int, blob: str) -> Lineage:

@@ -255,6 +255,15 @@ async fn a_peer_that_says_too_much_of_what_made_something_is_refused() {
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind, rhd_protocol::error::ErrorKind::BadRequest, "{refused}");
     }
+    for name in ["", "bare", "/ann/\u{1b}[2J", &format!("/ann/{}", "x".repeat(100_000))] {
+        let DataAsk::Fetch { content, from, origin, .. } = ask_of(Origin::default(), &content)
+        else {
+            unreachable!()
+        };
+        let ask = DataAsk::Fetch { content, from, origin, name: Some(name.into()) };
+        let refused = two.tell::<rhd_protocol::data::BlobInfo>(one, ask).await.unwrap_err();
+        assert_eq!(refused.kind, rhd_protocol::error::ErrorKind::BadRequest, "{refused}");
+    }
     assert!(one.data.shelf.names.all().is_empty());
     let good = Origin { inputs: (0..MAX_INPUTS).map(input).collect(), ..Origin::default() };
     let saved: rhd_protocol::data::BlobInfo =
