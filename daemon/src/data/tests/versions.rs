@@ -149,13 +149,14 @@ async fn names_are_what_was_done_to_them_and_pin_what_they_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_of_one_name_at_once_lose_nothing_and_leave_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let shelf = shelf(home.path(), 5).await;
+    // Each one's version is pruned by the next one's, as soon as it can be.
+    let shelf = shelf(home.path(), 1).await;
     let writers: Vec<_> = (0..8u64)
         .map(|me| {
             let shelf = shelf.clone();
             tokio::spawn(async move {
                 let mut numbers = Vec::new();
-                for n in 0..10 {
+                for n in 0..25 {
                     let saved = save(&shelf, "/ann/x", &noise(20_000, me * 100 + n)).await;
                     numbers.push(saved.0.number);
                 }
@@ -168,8 +169,8 @@ async fn writers_of_one_name_at_once_lose_nothing_and_leave_nothing() {
         given.extend(soon(writer).await.unwrap());
     }
     given.sort_unstable();
-    assert_eq!(given, (1..=80).collect::<Vec<_>>(), "each version has a number of its own");
-    assert_eq!(numbers(&shelf, "/ann/x"), [76, 77, 78, 79, 80]);
+    assert_eq!(given, (1..=200).collect::<Vec<_>>(), "each version has a number of its own");
+    assert_eq!(numbers(&shelf, "/ann/x"), [200]);
     gc::collect(&shelf, Pressure::default(), false).await.unwrap();
     let kept: Vec<Hash> =
         shelf.names.all()["/ann/x"].iter().map(|version| version.content.hash).collect();
