@@ -112,13 +112,16 @@ impl Node {
 
     /// Has what a folder of another node has, in one of the same name.
     async fn pull(&self, from: &Self, folder: &str) -> Result<Synced, FolderError> {
+        self.pull_to(from, folder, &self.at(folder)).await
+    }
+
+    async fn pull_to(&self, from: &Self, folder: &str, to: &Path) -> Result<Synced, FolderError> {
         let path = from.at(folder).display().to_string();
         let place = Place { node: None, path, grant: None };
         let source = Source::new(&self.folders, from.id(), place);
-        let (to, meter) = (self.at(folder), Meter::default());
+        let meter = Meter::default();
         let (folders, mode) = (&self.folders, Mode::Copy);
-        let pull =
-            Pull { folders, source: &source, to: &to, mode, they_know: false, meter: &meter };
+        let pull = Pull { folders, source: &source, to, mode, they_know: false, meter: &meter };
         soon(pull.run()).await
     }
 }

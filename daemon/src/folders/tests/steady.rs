@@ -105,23 +105,33 @@ async fn a_file_that_changes_all_the_time_is_named_and_the_rest_comes() {
 }
 
 #[tokio::test]
-async fn names_that_the_disk_does_not_take_are_named() {
+async fn a_path_may_be_longer_than_the_system_takes_at_once() {
     let [one, other] = Node::pair(Role::Member).await;
     one.serve();
-    one.write("x", &[("a", b"1"), ("blocked/b", b"2")]);
-    other.write("x", &[("z", b"mine")]);
-    // A folder that can't be written to stands for whatever a file system refuses.
-    let deep = "d".repeat(200);
-    let long: String = std::iter::repeat_n(deep.as_str(), 19).collect::<Vec<_>>().join("/");
-    let mut at = one.at("x");
-    for part in long.split('/') {
-        at.push(part);
-        if fs::create_dir(&at).is_err() {
-            break;
-        }
-    }
+    let deep = vec!["d".repeat(200); 12].join("/");
+    one.write("x", &[(&format!("{deep}/a"), b"1")]);
+    let to = other.at("y").join(&deep);
+    let done = other.pull_to(&one, "x", &to).await.unwrap();
+    assert!(done.skipped.is_empty(), "{done:?}");
+    // Below one another they are beyond what one name may have.
+    let file = tree::Tree::open(&to).unwrap().read(&format!("{deep}/a")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 1);
+    fs::read(to.join(deep).join("a")).unwrap_err();
+}
+
+#[tokio::test]
+async fn what_can_not_be_written_is_named_and_the_rest_comes() {
+    let [one, other] = Node::pair(Role::Member).await;
+    one.serve();
+    one.write("x", &[("a/b", b"1"), ("c", b"2"), ("d/e", b"3")]);
+    other.write("x", &[("mine", b"mine")]);
+    // A link in place of a folder, which is not followed: ignored there, so that nobody looks at it.
+    other.write("x", &[(".rhdignore", b"a\n")]);
+    symlink("/nowhere", other.at("x").join("a")).unwrap();
     let done = other.pull(&one, "x").await.unwrap();
-    assert_eq!(other.read("x")["blocked/b"], b"2");
-    assert_eq!(other.read("x")["z"], b"mine");
-    assert_eq!(done.kept, ["z"]);
+    let named: Vec<&str> = done.skipped.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(named, ["a/b"], "{done:?}");
+    let files = other.read("x");
+    assert_eq!((files["c"].as_slice(), files["d/e"].as_slice()), (&b"2"[..], &b"3"[..]));
+    assert_eq!(done.kept, [".rhdignore", "mine"]);
 }
