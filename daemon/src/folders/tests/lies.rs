@@ -100,10 +100,10 @@ async fn a_list_that_leads_out_is_refused_whole() {
         FolderAsk::Scan { .. } => frame::to_vec(&lists[next.load(Ordering::Relaxed)]).unwrap(),
         _ => body,
     });
-    for at in 0..evil.len() {
+    for (at, list) in evil.iter().enumerate() {
         turn.store(at, Ordering::Relaxed);
         let error = node.pull(&liar, "x").await.unwrap_err();
-        assert!(matches!(error, FolderError::Nonsense(_)), "{:?}: {error}", evil[at]);
+        assert!(matches!(error, FolderError::Nonsense(_)), "{list:?}: {error}");
     }
     assert!(!outside.exists() && node.read("x").is_empty());
 }
