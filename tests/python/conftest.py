@@ -118,6 +118,8 @@ class Node:
         """Ends it in good order."""
         if self.process is None or self.process.poll() is not None:
             return
+        # Where a test failed that had it stand still.
+        self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -197,12 +199,13 @@ def nodes(root: Path) -> Iterator[Callable[..., Node]]:
     try:
         yield make
     finally:
-        for node in made:
-            node.stop()
+        # First of all: a node that does not end must not be what later tests talk to.
         if before is not None:
             os.environ["RHD_HOME"] = before
         else:
             os.environ.pop("RHD_HOME", None)
+        for node in made:
+            node.stop()
 
 
 @pytest.fixture

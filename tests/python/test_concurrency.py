@@ -13,6 +13,7 @@ from typing import Any
 
 import rhd as rh
 from conftest import script, until
+from rhd import console, pump
 
 
 def test_threads_share_a_handle(where: str) -> None:
@@ -164,3 +165,12 @@ def test_two_clients_deploy_one_name_at_once(mesh: Any, tmp_path: Path) -> None:
     (value,) = {rh.load("tests/fought-over")() for _ in range(5)}
     assert value in (0, 1)
     assert rh.ls("tests").count("/ann/tests/fought-over") == 1
+
+
+def test_a_map_that_is_broken_off_leaves_nothing_under_way(where: str) -> None:
+    # More than the connection takes at once, so that some of it is not sent yet.
+    large = (b"x" * 50_000 for _ in range(1000))
+    results = rh.function(len).to(where).map(large, concurrency=500)
+    assert next(results) == 50_000
+    results.close()  # type: ignore[attr-defined]
+    assert [item for item in console.underway if isinstance(item, pump.Item)] == []

@@ -17,6 +17,7 @@ import pytest
 import rhd as rh
 from conftest import Node, freeze, until
 from rhd import console, receipts
+from rhd.connection import Connection
 from test_lost_daemons import Underway, wait_for
 
 Fresh = Callable[..., Node]
@@ -294,8 +295,8 @@ def test_a_run_that_never_arrived_is_started_once_more(pair: Pair, tmp_path: Pat
 
 def waits_unread() -> bool:
     """Whether a request of this process was sent, and not read yet."""
-    conns = [conn for conn in list(console.underway) if conn.call]
-    return any(unread(conn.sock) for conn in conns)
+    conns = [conn for conn in list(console.underway) if isinstance(conn, Connection)]
+    return any(conn.call and unread(conn.sock) for conn in conns)
 
 
 def unread(sock: socket.socket) -> int:

@@ -94,6 +94,7 @@ class Item(many.Call):
         """Orders it as it is, where its order was not sent before its connection ended."""
         try:
             self.many = self.pump.connect()
+            console.underway.add(self)
             self.many.resend(self)
         except Exception as e:
             self.over(e)
@@ -121,6 +122,7 @@ class Item(many.Call):
                 if self.many.ended is None:
                     return
                 if self.order is not None and not self.many.was_sent(self):
+                    console.underway.discard(self)
                     self.pump.todo.append(self.send_again)
                     return
                 raise self.lost()
@@ -287,7 +289,7 @@ class Pump:
         """Cancels what is under way, but for calls whose items may still be read."""
         with self.lock:
             self._over = True
-            if self._many is not None and self.tails:
+            if self._many is not None:
                 for item in list(self._many.calls.values()):
                     if isinstance(item, Item) and not item.tail:
                         item.close()
