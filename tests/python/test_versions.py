@@ -7,6 +7,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import rhd as rh
@@ -300,7 +301,9 @@ def test_a_lineage_in_circles_or_very_long_is_a_tree_that_ends() -> None:
     assert len(str(history.lineage_of({"made": deep})).splitlines()) == 2 + history.DEPTH
 
 
-def test_the_command_line_lists_rolls_back_and_tells(mesh: tuple[Node, Node], beta: str) -> None:
+def test_the_command_line_lists_rolls_back_and_tells(
+    mesh: tuple[Node, Node], beta: str, tmp_path: Path
+) -> None:
     alpha, _ = mesh
     source = rh.blob(b"rows", name="v/c/source")
 
@@ -341,6 +344,17 @@ def test_the_command_line_lists_rolls_back_and_tells(mesh: tuple[Node, Node], be
     source.to(beta)
     alpha.cli("rm", "v/c/source")
     alpha.cli("rm", "v/c/table", "--node", "beta")
+    assert rh.ls("v/c") == []
+    path = tmp_path / "rows"
+    path.write_bytes(b"rows again")
+    kept = ["--name", "v/c/put", "--input", "v/made-for-cli", "--input", digest]
+    assert "no node" in said(alpha, 5, "blob", "put", str(path), *kept)
+    cause = rh.blob(b"cause", name="v/made-for-cli")
+    for node in ("alpha", "beta"):
+        alpha.cli("blob", "put", str(path), *kept, "--node", node)
+        (made,) = rh.blob(name="v/c/put", system=node).history()
+        assert made.inputs == (f"/ann/v/made-for-cli@{cause.hash}", digest)
+    alpha.cli("rm", "v/c/put")
     assert rh.ls("v/c") == []
     for verb in ("history", "lineage", "show", "rm"):
         assert "v/c/table" in said(alpha, 5, verb, "v/c/table")

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rhd_protocol::{
-    data::{BlobInfo, Collected, Content, DataAsk, Origin, Verified},
+    data::{BlobInfo, Collected, Content, DataAsk, Input, Origin, Verified},
     error::{ErrorInfo, ErrorKind},
     id::NodeId,
 };
@@ -32,6 +32,9 @@ enum Verb {
         /// What to call it; without a name it is kept for a day after its last use
         #[arg(long)]
         name: Option<String>,
+        /// What it was made from, for its record: a name or a hash; may be given more than once
+        #[arg(long, requires = "name")]
+        input: Vec<String>,
         /// The node to have it; this one by default
         #[arg(long)]
         node: Option<String>,
@@ -97,8 +100,14 @@ enum Verb {
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let client = cx.client().await?;
     match args.verb {
-        Verb::Put { file, name, node } => {
-            let info = put(&client, &file, name, node.as_deref(), ui).await?;
+        Verb::Put { file, name, input, node } => {
+            let mut inputs = Vec::with_capacity(input.len());
+            for input in input {
+                let found = find(&client, &input).await?;
+                inputs.push(Input { name: found.name, hash: found.content.hash }.to_string());
+            }
+            let origin = Origin { inputs, ..Origin::default() };
+            let info = put(&client, &file, name, origin, node.as_deref(), ui).await?;
             ui.line(&info.content.hash.to_string())
         }
         Verb::Get { blob, output } => get(&client, &blob, output, ui).await,
@@ -173,6 +182,7 @@ async fn put(
     client: &Client,
     file: &Path,
     name: Option<String>,
+    origin: Origin,
     node: Option<&str>,
     ui: &mut Ui,
 ) -> Result<BlobInfo, ErrorInfo> {
@@ -182,20 +192,19 @@ async fn put(
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map_err(unreadable)?;
-        let ask = DataAsk::Put { name, codec: None, parts: Vec::new(), origin: Origin::default() };
+        let ask = DataAsk::Put { name, codec: None, parts: Vec::new(), origin };
         return client.data(node, ask, &bytes, |text, _| ui.progress(text)).await;
     }
     let path = text(std::path::absolute(file).map_err(unreadable)?)?;
     if node.is_none() {
-        return client
-            .data(None, DataAsk::Import { path, name, origin: Origin::default() }, &[], |_, _| ())
-            .await;
+        let ask = DataAsk::Import { path, name, origin };
+        return client.data(None, ask, &[], |_, _| ()).await;
     }
     // The file is on this machine: it is taken in here, and fetched from there.
     let ask = DataAsk::Import { path, name: None, origin: Origin::default() };
     let here: BlobInfo = client.data(None, ask, &[], |_, _| ()).await?;
     let from = holder(&here);
-    let ask = DataAsk::Fetch { content: here.content, name, from, origin: Origin::default() };
+    let ask = DataAsk::Fetch { content: here.content, name, from, origin };
     client.data(node, ask, &[], |text, _| ui.progress(text)).await
 }
 
