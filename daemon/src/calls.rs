@@ -9,6 +9,7 @@
 
 mod asking;
 mod capacity;
+mod copies;
 mod deploy;
 mod devices;
 mod host;
@@ -46,6 +47,7 @@ pub use spool::SpoolConfig;
 
 use crate::{
     blobs::Blobs,
+    folders::Folders,
     framed::Body,
     mesh::{Mesh, Priority, Stream},
     naming::{Naming, Route},
@@ -81,6 +83,8 @@ pub struct Rooms {
     pub blobs: Blobs,
     /// What is kept of them.
     pub runs: Runs,
+    /// What takes what is kept to those who called.
+    pub folders: Folders,
     /// What counts and traces them.
     pub telemetry: Telemetry,
 }
@@ -91,6 +95,7 @@ struct Inner {
     mesh: Mesh,
     blobs: Blobs,
     runs: Runs,
+    folders: Folders,
     installs: install::Locks,
     intake: intake::Intake,
     capacity: capacity::Capacity,
@@ -109,7 +114,7 @@ impl Calls {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        let Rooms { naming, workers, mesh, blobs, runs, telemetry } = rooms;
+        let Rooms { naming, workers, mesh, blobs, runs, folders, telemetry } = rooms;
         let intake = intake::Intake::of_this_machine(machine.spool);
         let (installs, capacity) =
             (install::Locks::default(), capacity::Capacity::new(machine.offer));
@@ -119,6 +124,7 @@ impl Calls {
             mesh,
             blobs,
             runs,
+            folders,
             installs,
             intake,
             capacity,
@@ -135,6 +141,7 @@ impl Calls {
     /// Takes calls, deployments and questions from peers until the node closes.
     pub fn serve(&self) {
         serve::start(self);
+        copies::start(&self.inner);
         tokio::spawn(host::forget_with_workers(self.inner.clone()));
     }
 

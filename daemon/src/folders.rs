@@ -40,8 +40,9 @@ use std::{
 
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
-    folder::Entry,
+    folder::{Entry, Place, Synced},
     id::NodeId,
+    machine::reconcile::Mode,
     wire,
 };
 use tokio::sync::OwnedMutexGuard;
@@ -51,9 +52,9 @@ pub use self::{
     cache::{Cache, Stamp},
     error::FolderError,
 };
-use self::{common::Common, grants::Grants, scan::Known};
+use self::{common::Common, grants::Grants, pull::Pull, scan::Known, source::Source};
 use crate::{
-    asked::{self, Asker},
+    asked::{self, Asker, Meter},
     mesh::{Mesh, Priority},
     naming::Naming,
 };
@@ -154,6 +155,33 @@ impl Folders {
                 .await
             }
         });
+    }
+
+    /// Lets a node read a folder of this one for a day, by what it is given here.
+    pub fn grant(&self, path: PathBuf, to: NodeId) -> String {
+        self.inner.grants.give(path, to)
+    }
+
+    /// Has a folder of another node at a path here, unless its files have more bytes than `limit`.
+    pub async fn fetch(
+        &self,
+        node: NodeId,
+        from: Place,
+        to: &Path,
+        limit: u64,
+    ) -> Result<Synced, ErrorInfo> {
+        let (source, meter) = (Source::new(self, node, from), Meter::default());
+        let mode = Mode::Copy;
+        let pull = Pull {
+            folders: self,
+            source: &source,
+            to,
+            mode,
+            they_know: false,
+            limit,
+            meter: &meter,
+        };
+        Ok(pull.run().await?)
     }
 
     /// The right to write to a folder, once nobody else does.

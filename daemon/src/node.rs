@@ -85,6 +85,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         mesh: mesh.clone(),
         blobs: blobs.clone(),
         runs: runs.clone(),
+        folders: folders.clone(),
         telemetry: telemetry.clone(),
     };
     let machine = Machine {

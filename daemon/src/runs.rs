@@ -22,6 +22,7 @@ mod admitted;
 mod asked;
 mod attached;
 mod config;
+mod copies;
 mod error;
 mod folder;
 mod grown;
@@ -54,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 pub use admitted::{Admitted, Running};
 pub use attached::Attached;
 pub use config::Config;
+pub use copies::Sealed;
 pub use error::no_name;
 pub use live::{Recording, Source};
 
@@ -107,6 +109,9 @@ impl Runs {
         for dir in [&records, &names] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
+        let incoming = dir.join("incoming");
+        copies::open(&incoming)?;
+        let (sealed, told) = copies::queue();
         let journal = Journal::open(&dir.join("journal"), config.journal_bytes)?;
         let admissions = Arc::new(Admissions {
             me,
@@ -121,6 +126,9 @@ impl Runs {
             config,
             dir: records,
             names,
+            incoming,
+            sealed,
+            told: Mutex::new(Some(told)),
             recording: watch::Sender::default(),
             ended: watch::Sender::new(0),
         };

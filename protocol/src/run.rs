@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     call::{Codec, Verb},
     error::ErrorInfo,
+    folder::Place,
     id::CallId,
 };
 
@@ -110,6 +111,11 @@ pub enum RunAsk {
     Cancel,
     /// Forgets what was kept of it; fails while it runs. The answer is nil.
     Remove,
+    /// Keeps a copy of its record, as it has ended on the node that asks. The answer is nil.
+    Keep {
+        /// The record, as a folder of that node.
+        from: Place,
+    },
 }
 
 /// The header of what was kept of a payload: arguments, an item or a result.

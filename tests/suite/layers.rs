@@ -68,7 +68,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("runs", &["framed"], "runs keep what calls hand them"),
     (
         "calls",
-        &["blobs", "framed", "mesh", "naming", "runs", "telemetry", "workers"],
+        &["blobs", "folders", "framed", "mesh", "naming", "runs", "telemetry", "workers"],
         "calls serve api, not see it",
     ),
     (

@@ -18,7 +18,7 @@ use rhd_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Inner, Outbox, Replies, peer, remote};
+use super::{Answer, Inner, Outbox, Replies, copies, peer, remote};
 use crate::{
     framed::{self, Frame},
     mesh::Priority,
@@ -49,9 +49,19 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
                 forward(inner, peer, Request::Runs { v, node: None, name, limit }).await
             }
         },
+        // What was brought here is as it was there, whether or not that can be asked.
+        Request::Run { run, node: Some(_), ask, .. } if is_here(inner, &run, &ask).await => {
+            here(inner, &run, ask, None).await
+        }
         Request::Run { v, run, node: Some(node), ask } => match inner.naming.node(&node)? {
             Route::Here => here(inner, &run, ask, None).await,
             Route::Peer(peer) => {
+                if ask == RunAsk::Remove
+                    && let Ok(id) = run.parse()
+                    && inner.runs.has_copy(id).await
+                {
+                    inner.runs.remove(id).await?;
+                }
                 forward(inner, peer, Request::Run { v, run, node: None, ask }).await
             }
         },
@@ -64,7 +74,17 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
                 (Located { info, .. }, RunAsk::Info { .. }) => one(&info),
                 (Located { node: None, .. }, _) => Err(inner.runs.unknown(&run)),
                 (Located { node: Some(Route::Here), info }, ask) => {
-                    here(inner, &info.id.to_string(), ask, None).await
+                    let run = info.id.to_string();
+                    let removes = ask == RunAsk::Remove;
+                    let done = here(inner, &run, ask, None).await?;
+                    // That was the copy; where the record itself can't be removed, that is said.
+                    match inner.naming.node(&info.host) {
+                        Ok(Route::Peer(host)) if removes => {
+                            let ask = RunAsk::Remove;
+                            forward(inner, host, Request::Run { v, run, node: None, ask }).await
+                        }
+                        _ => Ok(done),
+                    }
                 }
                 (Located { node: Some(Route::Peer(peer)), info }, ask) => {
                     let run = info.id.to_string();
@@ -174,6 +194,8 @@ async fn gather(
         out.progress(format!("not listed, as it can't be asked now: {}", silent.join(", "))).await;
     }
     infos.sort_by_key(|info| std::cmp::Reverse((info.started_ms, info.id)));
+    // A record and its copy are one run.
+    infos.dedup_by_key(|info| info.id);
     if limit > 0 {
         infos.truncate(limit as usize);
     }
@@ -207,6 +229,10 @@ async fn here(
             runs.remove(id).await?;
             one(&())
         }
+        RunAsk::Keep { from } => match peer {
+            Some(peer) => one(&copies::keep(inner, peer, id, from).await?),
+            None => Err(not_one()),
+        },
         RunAsk::Logs { .. } | RunAsk::Attach { .. } => {
             Ok(Replies::run(runs.attach(id, ask).await?, None))
         }
@@ -313,11 +339,33 @@ fn unsure(run: &str, silent: &[String], why: Option<ErrorInfo>) -> ErrorInfo {
     if run.parse::<CallId>().is_ok() { error.call(run) } else { error }
 }
 
+/// Whether this node has the whole record of a run of another, and is asked to read it.
+async fn is_here(inner: &Inner, run: &str, ask: &RunAsk) -> bool {
+    let reads = matches!(
+        ask,
+        RunAsk::Info { .. } | RunAsk::Inputs | RunAsk::Logs { .. } | RunAsk::Attach { .. }
+    );
+    match run.parse() {
+        Ok(id) if reads => inner.runs.has_copy(id).await,
+        _ => false,
+    }
+}
+
 /// Asks a peer for a value, within a time.
 async fn question<T: DeserializeOwned>(
     inner: &Inner,
     peer: NodeId,
     request: &Request,
+) -> Result<T, ErrorInfo> {
+    question_within(inner, peer, request, PATIENCE).await
+}
+
+/// The same, within another time.
+pub(super) async fn question_within<T: DeserializeOwned>(
+    inner: &Inner,
+    peer: NodeId,
+    request: &Request,
+    patience: Duration,
 ) -> Result<T, ErrorInfo> {
     let node = inner.name_of(peer);
     let lost = |e: &dyn std::fmt::Display| {
@@ -335,7 +383,7 @@ async fn question<T: DeserializeOwned>(
             _ => Err(lost(&"it said something else")),
         }
     };
-    tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(lost(&"it took too long")))
+    tokio::time::timeout(patience, ask).await.unwrap_or_else(|_| Err(lost(&"it took too long")))
 }
 
 /// Passes a question on, and the replies back as they come.

@@ -217,7 +217,15 @@ impl Folders {
             return Err(FolderError::Request(text).into());
         }
         let (source, meter) = (Source::new(self, node, from), Meter::default());
-        let pull = Pull { folders: self, source: &source, to: &to, mode, they_know, meter: &meter };
+        let pull = Pull {
+            folders: self,
+            source: &source,
+            to: &to,
+            mode,
+            they_know,
+            limit: u64::MAX,
+            meter: &meter,
+        };
         let what = to.display().to_string();
         value(&telling(out, &meter, &what, pull.run()).await?)
     }

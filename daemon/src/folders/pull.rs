@@ -41,6 +41,8 @@ pub(super) struct Pull<'a> {
     pub(super) mode: Mode,
     /// Whether the other side knows what both had in common.
     pub(super) they_know: bool,
+    /// Bytes that the files of the other may have.
+    pub(super) limit: u64,
     pub(super) meter: &'a Meter,
 }
 
@@ -171,6 +173,10 @@ impl Pull<'_> {
         });
         let ((target, ours), (theirs, scanned)) =
             tokio::try_join!(ours, self.source.scan(self.they_know))?;
+        if theirs.iter().map(|entry| entry.size).sum::<u64>() > self.limit {
+            let text = format!("{} has more than {} bytes", self.source.place.path, self.limit);
+            return Err(FolderError::Request(text));
+        }
         let common = match self.they_know {
             true => self.source.common(to.display().to_string()).await?,
             false => {

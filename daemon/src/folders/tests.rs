@@ -121,7 +121,15 @@ impl Node {
         let source = Source::new(&self.folders, from.id(), place);
         let meter = Meter::default();
         let (folders, mode) = (&self.folders, Mode::Copy);
-        let pull = Pull { folders, source: &source, to, mode, they_know: false, meter: &meter };
+        let pull = Pull {
+            folders,
+            source: &source,
+            to,
+            mode,
+            they_know: false,
+            limit: u64::MAX,
+            meter: &meter,
+        };
         soon(pull.run()).await
     }
 }

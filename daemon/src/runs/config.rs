@@ -12,6 +12,8 @@ pub struct Config {
     pub keep_days: u64,
     /// Bytes of all records together, and so of each one.
     pub max_bytes: u64,
+    /// Bytes of a record that is copied to the node of its caller, at most; 0: none are.
+    pub copy_bytes: u64,
     /// Bytes of each of the two files that hold receipts; 64 for each call.
     pub journal_bytes: u64,
     /// Seconds, at least one, that a call goes on after the node of its caller was lost, with nobody
@@ -25,6 +27,7 @@ impl Default for Config {
             keep: 1000,
             keep_days: 30,
             max_bytes: 4 * 1024 * 1024 * 1024,
+            copy_bytes: 256 * 1024 * 1024,
             journal_bytes: 4 * 1024 * 1024,
             orphan_grace: 60,
         }

@@ -66,6 +66,12 @@ pub(super) fn no_room(node: &str, error: &io::Error) -> ErrorInfo {
         .on(node)
 }
 
+/// What came as the copy of a record is none.
+pub(super) fn no_record(id: CallId) -> ErrorInfo {
+    let text = format!("what came is not the record of run {id}, as called from this node");
+    ErrorInfo::new(ErrorKind::BadRequest, text)
+}
+
 /// The run has no record, or none of that.
 pub(super) fn not_kept(node: &str, info: &RunInfo, what: &str) -> ErrorInfo {
     let status = format!("{:?}", info.status).to_uppercase();

@@ -42,6 +42,9 @@ pub(super) struct Meta {
     pub(super) from: NodeId,
     /// What its arguments are; none where they were not kept.
     pub(super) inputs: Option<Kept>,
+    /// Whether it is the copy of another node's.
+    #[serde(default)]
+    pub(super) copy: bool,
 }
 
 /// One run's folder.
@@ -53,6 +56,11 @@ pub(super) struct Folder {
 impl Folder {
     pub(super) fn of(records: &Path, id: CallId) -> Self {
         Self { path: records.join(id.to_string()) }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes the folder of a run that is about to start; returns where its replies go. Fails when

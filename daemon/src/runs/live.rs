@@ -55,7 +55,7 @@ impl Recording {
     ) -> io::Result<Self> {
         let (inputs, body) = inputs.unzip();
         let info = RunInfo { recorded: true, ..admitted.info() };
-        let meta = Meta { info, from: admitted.from, inputs };
+        let meta = Meta { info, from: admitted.from, inputs, copy: false };
         let folder = records.folder(admitted.id);
         let make = {
             let (folder, meta) = (folder.clone(), meta.clone());
@@ -144,7 +144,7 @@ impl Recording {
             folder.write(&meta, true)
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.records.seal(self.admitted.id, self.meta.from),
             Ok(Err(error)) => {
                 tracing::warn!(%error, run = %self.admitted.id, "the end of a run can't be kept");
             }

@@ -1,6 +1,11 @@
 //! What this node knows of runs: by their tasks while they run, by their records, by the journal.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use rhd_protocol::{
     error::ErrorInfo,
@@ -8,11 +13,12 @@ use rhd_protocol::{
     machine::receipt::{Known, Receipt},
     run::{RunInfo, RunStatus},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     Config,
     admitted::Admissions,
+    copies::Sealed,
     error,
     folder::{Folder, Meta},
 };
@@ -25,6 +31,11 @@ pub(super) struct Records {
     pub(super) names: PathBuf,
     /// Runs whose records have not ended.
     pub(super) recording: watch::Sender<HashMap<CallId, Claim>>,
+    /// Where copies come to, until they are whole.
+    pub(super) incoming: PathBuf,
+    /// Records that are whole, and whoever takes them.
+    pub(super) sealed: mpsc::Sender<Sealed>,
+    pub(super) told: Mutex<Option<mpsc::Receiver<Sealed>>>,
     /// Runs that ended since old ones were looked for.
     pub(super) ended: watch::Sender<usize>,
 }

@@ -274,3 +274,51 @@ async fn a_name_that_could_not_be_claimed_in_the_end_is_free() {
     assert_eq!(first.unwrap_err().kind, ErrorKind::QueueFull);
     assert!(matches!(second, Ok(Recorded::Now(_))), "{second:?}");
 }
+
+#[tokio::test]
+async fn only_the_whole_record_of_an_own_call_is_taken_in() {
+    let (host, caller) = (Room::new(Config::default()), Room::new(Config::default()));
+    let mut sealed = host.runs.sealed().unwrap();
+    let me = caller.runs.records.admissions.me;
+    let mut send = async |id: u8, from: NodeId, tear: bool, as_id: u8| {
+        let mut call = Call::new(CallId::from_bytes([id; 16]), "/a/f");
+        call.run = Some(RunOptions { name: format!("/a/n{id}"), detach: true, get: false });
+        let recorded = host.runs.record(&call, &Bytes::new(), from).await.unwrap();
+        let Recorded::Now(recording) = recorded else { panic!("there was one before") };
+        let replies = Ready::new(&recording, [log("hello"), done(5)]);
+        recording.pump(replies).await;
+        let path = host.runs.records.folder(call.id).path().to_owned();
+        if from != host.runs.records.admissions.me {
+            let told = sealed.recv().await.unwrap();
+            assert_eq!((told.id, told.to, &told.path), (call.id, from, &path));
+        }
+        let id = CallId::from_bytes([as_id; 16]);
+        let (to, _) = caller.runs.room_for(id).await.unwrap().unwrap();
+        fs::create_dir(&to).unwrap();
+        for name in ["meta", "replies", "inputs"] {
+            fs::copy(path.join(name), to.join(name)).unwrap();
+        }
+        if tear {
+            fs::write(to.join("meta"), b"half").unwrap();
+        }
+        let taken = caller.runs.take_in(id).await;
+        assert!(!to.exists(), "nothing is left of it");
+        taken.map(|()| id)
+    };
+    let stranger = NodeId::from_bytes([9; 32]);
+    // The host has the id of the caller, as both rooms are node 1: its own calls are not told of.
+    let id = send(1, me, false, 1).await.unwrap();
+    assert!(send(2, stranger, false, 2).await.is_err(), "called by another node");
+    assert!(send(3, me, true, 3).await.is_err(), "torn");
+    assert!(send(4, me, false, 5).await.is_err(), "another run");
+    assert!(caller.runs.has_copy(id).await);
+    assert_eq!(caller.runs.room_for(id).await.unwrap(), None, "it is here");
+    let info = caller.runs.info(id, None).await.unwrap();
+    assert_eq!((info.status, info.host.as_str()), (RunStatus::Completed, "here"));
+    assert_eq!(caller.runs.id_of("/a/n1").unwrap(), Some(id));
+    assert_eq!(caller.runs.list(None, 0).await.len(), 1);
+    let frames = all(caller.runs.attach(id, attach(true)).await.unwrap()).await;
+    assert_eq!(frames, [log("hello"), done(5)]);
+    caller.runs.remove(id).await.unwrap();
+    assert!(!caller.runs.has_copy(id).await);
+}

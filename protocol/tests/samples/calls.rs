@@ -4,6 +4,7 @@ use rhd_protocol::{
     api::Request,
     call::{Call, Codec, Reply, RunOptions, Verb},
     error::ErrorKind,
+    folder::Place,
     run::{Kept, RunAsk, RunInfo, RunStatus},
 };
 
@@ -137,6 +138,10 @@ pub(super) fn run_requests() -> Vec<Sample> {
         ask("run_attach", RunAsk::Attach { logs: true, timeout_ms: Some(5) }),
         ask("run_cancel", RunAsk::Cancel),
         ask("run_remove", RunAsk::Remove),
+        ask(
+            "run_keep",
+            RunAsk::Keep { from: Place { node: None, path: text("/r"), grant: Some(text("g")) } },
+        ),
         Sample::new("answer", "run", run_info()),
         Sample::new(
             "run",
