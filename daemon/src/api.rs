@@ -26,6 +26,7 @@ use crate::{
     framed::Body,
     mesh::{self, Mesh},
     naming::Naming,
+    tables::Tables,
     telemetry::process,
     workers::Workers,
 };
@@ -48,6 +49,8 @@ pub struct Api {
     pub mesh: Mesh,
     /// Names.
     pub naming: Naming,
+    /// Tables that are read and written.
+    pub tables: Tables,
     /// Envs.
     pub workers: Workers,
     /// The node's home, as the user gave it.
@@ -113,6 +116,12 @@ impl Api {
                 let folders = self.folders.clone();
                 Replies::from_writer(move |out| async move {
                     folders.request(node.as_deref(), ask, &out).await
+                })
+            }
+            Request::Table { node, ask, .. } => {
+                let tables = self.tables.clone();
+                Replies::from_writer(move |out| async move {
+                    tables.request(node.as_deref(), ask, &out).await
                 })
             }
             own => {

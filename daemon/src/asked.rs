@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     progress::{Meter, Out, telling},
-    serve::{accept, answer},
+    serve::{accept, answer, answer_within},
 };
 use crate::{
     framed::{self, Body, Frame},

@@ -24,7 +24,9 @@ mod python;
 mod rm;
 mod rollback;
 mod show;
+mod spot;
 mod status;
+mod table;
 mod ui;
 mod up;
 
@@ -102,6 +104,8 @@ enum Verb {
     Blob(blob::Args),
     /// Folders: bring them from node to node, keep them alike
     Folder(folder::Args),
+    /// Tables of Parquet files: look at them, on any node
+    Table(table::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -200,6 +204,7 @@ async fn verb(verb: Verb, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
         Verb::Env(args) => env::run(args, cx, ui).await,
         Verb::Blob(args) => blob::run(args, cx, ui).await,
         Verb::Folder(args) => folder::run(args, cx, ui).await,
+        Verb::Table(args) => table::run(args, cx, ui).await,
         Verb::Completions(args) => completions::run(args, cx, ui).await,
     }
 }

@@ -48,6 +48,7 @@ use rhd_protocol::{
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::tree::Tree;
 pub use self::{
     cache::{Cache, Stamp},
     error::FolderError,
@@ -212,7 +213,7 @@ impl Folders {
 }
 
 /// The absolute path that a request names.
-fn absolute(path: &str) -> Result<PathBuf, ErrorInfo> {
+pub(crate) fn absolute(path: &str) -> Result<PathBuf, ErrorInfo> {
     let refused = |why: &str| {
         ErrorInfo::new(ErrorKind::BadRequest, format!("{path:?} {why}"))
             .hint("name an absolute path, or one that starts with ~/")

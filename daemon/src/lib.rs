@@ -3,7 +3,7 @@
 //! Rooms, from the bottom up: `framed` (frames on any stream), `mesh` (peers and streams to them),
 //! `blobs` (code as content), `workers` (processes that run user code), `naming` (what is hosted
 //! where), `asked` (questions from node to node), `data` (blobs and their names), `folders` (folders
-//! that move), `runs` (what became of calls), `calls` (running and routing), `api` (the Unix socket),
+//! that move), `tables` (Parquet files in them), `runs` (what became of calls), `calls` (running and routing), `api` (the Unix socket),
 //! `web` (HTTP), `node` (the composition root); beside them `cli`, which is a client like any other.
 
 pub mod api;
@@ -19,6 +19,7 @@ pub mod naming;
 pub mod node;
 pub mod runs;
 pub mod settings;
+pub mod tables;
 pub mod telemetry;
 pub mod web;
 pub mod workers;

@@ -25,6 +25,7 @@ use crate::{
     naming::Naming,
     runs::Runs,
     settings,
+    tables::Tables,
     telemetry::Telemetry,
     web,
     workers::{Workers, WorkersTasks},
@@ -79,6 +80,8 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     data.serve(&tasks, &closing);
     let folders = Folders::open(&home, mesh.clone(), naming.clone())?;
     folders.serve(&tasks, &closing);
+    let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone());
+    tables.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),
         workers: workers.clone(),
@@ -116,6 +119,7 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         folders,
         mesh: mesh.clone(),
         naming,
+        tables,
         workers,
         home: home.to_string_lossy().into_owned(),
         web,

@@ -29,6 +29,8 @@ pub const BLOB: &str = "blob/1";
 
 /// Questions about folders, a [`FolderAsk`](crate::folder::FolderAsk) each, answered by replies.
 pub const FOLDER: &str = "folder/1";
+/// Questions about tables, a [`TableAsk`](crate::table::TableAsk) each, answered by replies.
+pub const TABLE: &str = "table/1";
 
 /// The first frame of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

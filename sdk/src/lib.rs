@@ -124,6 +124,7 @@ mod replies;
 mod requests;
 mod run;
 mod spread;
+mod table;
 pub mod worker;
 
 use std::path::{Path, PathBuf};
@@ -150,6 +151,7 @@ pub use rhd_protocol::{
 };
 pub use run::Run;
 pub use spread::Spread;
+pub use table::{Batches, Table};
 pub use worker::{Cancellation, cancellation, cancelled};
 
 /// The name of the daemon's socket in its home.

@@ -63,6 +63,11 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         &["asked", "framed", "mesh", "naming"],
         "folders move by the mesh; they know no blobs, so that code can stand on them",
     ),
+    (
+        "tables",
+        &["asked", "folders", "framed", "mesh", "naming"],
+        "tables are files in folders; nothing stands on them",
+    ),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
     ("runs", &["framed"], "runs keep what calls hand them"),
@@ -73,7 +78,18 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "api",
-        &["blobs", "calls", "data", "folders", "framed", "mesh", "naming", "telemetry", "workers"],
+        &[
+            "blobs",
+            "calls",
+            "data",
+            "folders",
+            "framed",
+            "mesh",
+            "naming",
+            "tables",
+            "telemetry",
+            "workers",
+        ],
         "api sees handles only",
     ),
     (

@@ -50,6 +50,16 @@ pub fn accept<F: Future<Output = Result<(), ErrorInfo>> + Send + 'static>(
 /// this node. A peer that closes the stream cancels it.
 pub async fn answer<A: DeserializeOwned, F: Future<Output = Result<Vec<u8>, ErrorInfo>>>(
     here: &str,
+    stream: Stream,
+    answer: impl FnOnce(A, Out) -> F,
+) -> Result<(), ErrorInfo> {
+    answer_within(FIRST, here, stream, answer).await
+}
+
+/// The same, for a peer that may take up to `pause` to read a reply.
+pub async fn answer_within<A: DeserializeOwned, F: Future<Output = Result<Vec<u8>, ErrorInfo>>>(
+    pause: Duration,
+    here: &str,
     mut stream: Stream,
     answer: impl FnOnce(A, Out) -> F,
 ) -> Result<(), ErrorInfo> {
@@ -70,23 +80,23 @@ pub async fn answer<A: DeserializeOwned, F: Future<Output = Result<Vec<u8>, Erro
             // It closed the stream, which cancels.
             _ = stream.recv.gone() => return Ok(()),
         };
-        write(&mut stream, &reply).await?;
+        write(&mut stream, &reply, pause).await?;
     };
     while let Ok(reply) = replies.try_recv() {
-        write(&mut stream, &reply).await?;
+        write(&mut stream, &reply, pause).await?;
     }
     let last = match last {
         Ok(body) => Frame::new(&Reply::done(body.len()), body),
         Err(error) => Frame::new(&Reply::fail(error.on(here)), Bytes::new()),
     };
-    write(&mut stream, &last.map_err(|e| refused(&e.to_string()))?).await?;
+    write(&mut stream, &last.map_err(|e| refused(&e.to_string()))?, pause).await?;
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream.send).await;
     Ok(())
 }
 
-async fn write(stream: &mut Stream, reply: &Frame) -> Result<(), ErrorInfo> {
+async fn write(stream: &mut Stream, reply: &Frame, pause: Duration) -> Result<(), ErrorInfo> {
     let lost = |why: &dyn std::fmt::Display| refused(&format!("its answer was not read: {why}"));
-    let written = tokio::time::timeout(FIRST, framed::write(&mut stream.send, reply)).await;
+    let written = tokio::time::timeout(pause, framed::write(&mut stream.send, reply)).await;
     written.map_err(|_| lost(&"it took too long"))?.map_err(|e| lost(&e))
 }
 

@@ -1,13 +1,14 @@
 //! `rhd folder to|sync|ls|mkdir|mv|rm`.
 
 use rhd_protocol::{
-    error::{ErrorInfo, ErrorKind},
-    folder::{FolderAsk, Listed, Place, Synced},
+    error::ErrorInfo,
+    folder::{FolderAsk, Listed, Synced},
     frame,
 };
 
 use super::{
     Context,
+    spot::{Spot, spot},
     ui::{Ui, size},
 };
 
@@ -15,13 +16,6 @@ use super::{
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// PATH, NODE:PATH, or NODE: where the node gives it a place.
-#[derive(Debug, Clone)]
-struct Spot {
-    node: Option<String>,
-    path: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -84,42 +78,6 @@ enum Verb {
         /// Paths in it; all of it by default
         contents: Vec<String>,
     },
-}
-
-fn spot(text: &str) -> Result<Spot, String> {
-    match text.split_once(':') {
-        Some((node, path)) if !node.is_empty() && !node.contains('/') => Ok(Spot {
-            node: Some(node.to_owned()),
-            path: (!path.is_empty()).then(|| path.to_owned()),
-        }),
-        _ if text.is_empty() => Err("a folder has a path".into()),
-        _ => Ok(Spot { node: None, path: Some(text.to_owned()) }),
-    }
-}
-
-impl Spot {
-    /// The path on its node; one of this machine is made absolute.
-    fn path(&self) -> Result<Option<String>, ErrorInfo> {
-        let refused = |text: String| ErrorInfo::new(ErrorKind::BadRequest, text);
-        match (&self.node, &self.path) {
-            (None, Some(path)) if !path.starts_with('~') => {
-                let full =
-                    std::path::absolute(path).map_err(|e| refused(format!("{path}: {e}")))?;
-                let full = full.into_os_string().into_string();
-                full.map(Some).map_err(|_| refused(format!("{path} has a name that is not UTF-8")))
-            }
-            (_, path) => Ok(path.clone()),
-        }
-    }
-
-    fn place(&self) -> Result<Place, ErrorInfo> {
-        let path = self.path()?.ok_or_else(|| {
-            let node = self.node.as_deref().unwrap_or_default();
-            ErrorInfo::new(ErrorKind::BadRequest, format!("which folder of {node}?"))
-                .hint(format!("name it: {node}:PATH"))
-        })?;
-        Ok(Place { node: self.node.clone(), path, grant: None })
-    }
 }
 
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {

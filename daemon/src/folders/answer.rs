@@ -66,7 +66,8 @@ impl Folders {
         node == self.inner.mesh.me() || self.inner.mesh.role_of(node) == Some(Role::Member)
     }
 
-    fn may_change(&self, node: NodeId) -> Result<(), ErrorInfo> {
+    /// Refuses a node that may not do as it likes here.
+    pub(crate) fn may_change(&self, node: NodeId) -> Result<(), ErrorInfo> {
         match self.trusts(node) {
             true => Ok(()),
             false => Err(self.denied(node)),

@@ -1,9 +1,10 @@
 //! A folder, and what is in it, reached by no link: step by step from its own descriptor.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -19,7 +20,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     root: Arc<OwnedFd>,
     path: PathBuf,
     /// The folder that was used last: what is sorted by path is mostly in the same one.
@@ -27,7 +28,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let root = Arc::new(fs::open(path, FOLDER, Mode::empty())?);
         Ok(Self { root, path: path.into(), last: Mutex::default() })
     }
@@ -75,7 +76,7 @@ impl Tree {
     }
 
     /// Opens a regular file to read.
-    pub(super) fn read(&self, path: &str) -> io::Result<File> {
+    pub(crate) fn read(&self, path: &str) -> io::Result<File> {
         let (at, name) = self.at(path, false)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         plain(fs::openat(&at, name, flags, Mode::empty())?.into())
@@ -90,8 +91,21 @@ impl Tree {
         plain(fs::openat(&at, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
+    /// Names in a folder, in no order; `""` is the root.
+    pub(crate) fn names(&self, folder: &str) -> io::Result<Vec<OsString>> {
+        let fd = if folder.is_empty() { self.root.clone() } else { self.folder(folder, false)? };
+        let mut names = Vec::new();
+        for entry in fs::Dir::read_from(&fd)? {
+            let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// What is there, if anything is.
-    pub(super) fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
+    pub(crate) fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
         let found = self
             .at(path, false)
             .and_then(|(at, name)| Ok(fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?));

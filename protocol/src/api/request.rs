@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call::Call, code::Entry, data::DataAsk, env::EnvSpec, folder::FolderAsk, id::CallId,
-    membership::Role, run::RunAsk,
+    membership::Role, run::RunAsk, table::TableAsk,
 };
 
 /// A request; the name of its variant is field `op`.
@@ -150,6 +150,16 @@ pub enum Request {
         /// What.
         ask: FolderAsk,
     },
+    /// A question about tables, or something to do with one; what the answer is, [`TableAsk`] says.
+    Table {
+        /// [`crate::VERSION`] of the writer.
+        v: u16,
+        /// The node that does it; none: this one.
+        #[serde(default)]
+        node: Option<String>,
+        /// What.
+        ask: TableAsk,
+    },
     /// Has this connection carry [many calls](crate::many) from now on. The answer is nil.
     Many {
         /// [`crate::VERSION`] of the writer.
@@ -187,6 +197,7 @@ impl Request {
             | Self::Run { v, .. }
             | Self::Data { v, .. }
             | Self::Folder { v, .. }
+            | Self::Table { v, .. }
             | Self::Many { v }
             | Self::Python { v }
             | Self::Shutdown { v } => *v,

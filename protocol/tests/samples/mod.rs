@@ -8,6 +8,7 @@ mod data;
 mod folders;
 mod nodes;
 mod requests;
+mod tables;
 pub(crate) mod values;
 
 use std::fmt::Debug;
@@ -70,6 +71,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         calls::run_requests(),
         data::data(),
         folders::folders(),
+        tables::tables(),
         nodes::computing(),
         requests::answers(),
         calls::calls(),

@@ -34,6 +34,7 @@ from .function import function
 from .module import Module, module
 from .names import exists, load, ls
 from .runs import Run, run
+from .table import Table, table
 from .tracing import trace
 
 __version__ = "0.1.0"
@@ -58,6 +59,7 @@ __all__ = [
     "RhdError",
     "Run",
     "Synced",
+    "Table",
     "Timeout",
     "VersionMismatch",
     "blob",
@@ -72,5 +74,6 @@ __all__ = [
     "ls",
     "module",
     "run",
+    "table",
     "trace",
 ]

@@ -1,0 +1,137 @@
+//! One Parquet file, whose bytes may be anything.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parquet::{
+    arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    errors::{ParquetError, Result as Decoded},
+    file::{
+        metadata::PageIndexPolicy,
+        reader::{ChunkReader, Length},
+    },
+};
+
+use super::error::TableError;
+
+/// The end of every Parquet file: the length of its footer, and what it is.
+const TAIL: u64 = 8;
+const MAGIC: &[u8; 4] = b"PAR1";
+/// Bytes of a footer that is read; real ones of wide tables have a few MiB.
+const MAX_FOOTER: u64 = 64 << 20;
+/// Bytes that are read at once: a page, mostly 1 MiB.
+const MAX_PIECE: usize = 256 << 20;
+/// Bytes that are read ahead for the header of a page.
+const HEADER: usize = 8 << 10;
+
+/// A file that is never asked for more than it has.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Guarded {
+    /// Takes a file, with its footer held against its length.
+    pub(super) fn new(file: File, path: &Path) -> Result<Self, TableError> {
+        let (failed, broken) = (TableError::file("read", path), TableError::broken(path));
+        let len = match file.metadata() {
+            Ok(meta) => meta.len(),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut tail = [0; TAIL as usize];
+        // The magic at the start, and a tail.
+        if len < TAIL + MAGIC.len() as u64 {
+            return Err(broken(&format!("it has only {len} bytes")));
+        }
+        file.read_exact_at(&mut tail, len - TAIL).map_err(failed)?;
+        let [a, b, c, d, magic @ ..] = tail;
+        if &magic == b"PARE" {
+            return Err(broken(&"its footer is encrypted"));
+        }
+        if &magic != MAGIC {
+            return Err(broken(&"it does not end as Parquet files do"));
+        }
+        let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
+        if footer > len - TAIL || footer > MAX_FOOTER {
+            return Err(broken(&format!("its footer has {footer} bytes, of {len} in the file")));
+        }
+        Ok(Self { file: Arc::new(file), len })
+    }
+
+    /// Bytes of it.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Decodes the footer.
+    pub(super) fn footer(&self, path: &Path) -> Result<ArrowReaderMetadata, TableError> {
+        let broken = TableError::broken(path);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let load = || ArrowReaderMetadata::load(self, options);
+        let footer = caught(path, || load().map_err(|e| broken(&e)))?;
+        let counts = footer.metadata().row_groups().iter().map(|group| group.num_rows());
+        let mut rows = counts.map(|rows| u64::try_from(rows).ok());
+        let total = rows.try_fold(0_u64, |sum, rows| sum.checked_add(rows?));
+        let said = u64::try_from(footer.metadata().file_metadata().num_rows()).ok();
+        match total == said && said.is_some() {
+            true => Ok(footer),
+            false => Err(broken(&"its footer counts its rows in two ways")),
+        }
+    }
+}
+
+/// Runs a decoder, which may panic at bytes that nobody thought of.
+pub(super) fn caught<T>(
+    path: &Path,
+    decode: impl FnOnce() -> Result<T, TableError>,
+) -> Result<T, TableError> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(TableError::broken(path)(&"its decoder gave up")))
+}
+
+/// Reads on from somewhere in a file.
+#[derive(Debug)]
+pub(super) struct At {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl io::Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+impl Length for Guarded {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ChunkReader for Guarded {
+    type T = BufReader<At>;
+
+    fn get_read(&self, start: u64) -> Decoded<Self::T> {
+        Ok(BufReader::with_capacity(HEADER, At { file: self.file.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Decoded<Bytes> {
+        let inside = start.checked_add(length as u64).is_some_and(|end| end <= self.len);
+        if !inside || length > MAX_PIECE {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.len)));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}

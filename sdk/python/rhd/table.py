@@ -1,0 +1,383 @@
+"""Tables: Parquet files in a folder of a node, written as a whole and read in batches."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import inspect
+import os
+import posixpath
+import random
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from . import config, tabular
+from .blob import Progress
+from .cluster import Cluster, here, node_of
+from .daemon import daemon
+from .errors import RhdError
+from .faults import fault
+from .folder import Folder, _local
+
+Where = Mapping[str, Any]
+"""Values of partition columns: one, a list of some, or None."""
+
+_SCHEMA = b"rhd.schema"
+_PARTITIONS = 10_000
+
+
+class Table:
+    """A table of a node; made by `rh.table`."""
+
+    kind = "table"
+
+    def __init__(
+        self,
+        data: Any,
+        path: str,
+        name: str | None,
+        node: str | None,
+        partition_cols: Sequence[str],
+    ) -> None:
+        self._path = path if node else _local(path)
+        self._name, self._node = name, node
+        self._partition_cols = list(partition_cols)
+        self._data = data
+        self._kind = None if data is None else tabular.kind_of(data)
+
+    @property
+    def name(self) -> str | None:
+        """What it is called."""
+        return self._name
+
+    @property
+    def path(self) -> str:
+        """Where it is on its node."""
+        return self._path
+
+    @property
+    def system(self) -> str:
+        """The name of its node."""
+        return self._node or here.name
+
+    @property
+    def schema(self) -> Any:
+        """Its columns, as a `pyarrow.Schema`, without reading it."""
+        said = self._ask("schema")
+        return _plain(tabular.arrow().ipc.open_stream(said["ipc"]).schema)
+
+    def write(self, data: Any = None, progress: Progress | None = None) -> Table:
+        """Puts its data, or this, in the place of what is there, all at once. Who reads meanwhile
+        reads the old one to its end."""
+        self._send("replace", self._given(data), progress)
+        return self
+
+    def append(self, data: Any, progress: Progress | None = None) -> Table:
+        """Adds rows as further files."""
+        self._send("append", self._given(data), progress)
+        return self
+
+    def fetch(self, columns: Sequence[str] | None = None, where: Where | None = None) -> Any:
+        """All of it, or some columns, or the partitions `where` columns have these values: as what
+        it was made of, or as a `pyarrow.Table`."""
+        pa = tabular.arrow()
+        streams = [_stream(body) for body in self._items(columns, where)]
+        batches = [batch for stream in streams for batch in stream]
+        table = pa.Table.from_batches(batches, streams[0].schema)
+        return tabular.give(self._restored(table, columns), self._kind)
+
+    def stream(
+        self,
+        batch_size: int = 256,
+        shuffle_seed: int | None = None,
+        shuffle_buffer: int = 0,
+        prefetch: int = 1,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> Iterator[Any]:
+        """Batches of exactly so many rows, but for the last: of what it was made of, or
+        `pyarrow.RecordBatch`. However large it is, little of it is in memory.
+
+        The same seed gives the same order: of the row groups, and, with a buffer, of rows drawn
+        from among so many. `prefetch` is how many parts are made ready before they are asked for.
+        """
+        if batch_size < 1:
+            raise ValueError("a batch has at least one row")
+        batches = self._batches(
+            batch_size, shuffle_seed, shuffle_buffer, prefetch, columns=columns, where=where
+        )
+        return (tabular.give_batch(batch, self._kind) for batch in batches)
+
+    def stats(self) -> dict[str, Any]:
+        """Rows, bytes, files, row groups, and of each column the least and greatest value, missing
+        ones, and bytes: by what its files say of themselves, without reading it."""
+        said: dict[str, Any] = self._ask("stats")
+        return said
+
+    def to(
+        self,
+        system: str | Cluster,
+        path: str | None = None,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Has it on a node: at this path there, or at a place of its own, the same each time. What
+        is there is replaced all at once.
+
+        Data that was not written yet is written there; else it goes from its own node.
+        """
+        node = node_of(system)
+        at = path or self._place_on(node)
+        copy = Table(None, at, self._name, node, self._partition_cols)
+        copy._kind = self._kind
+        if copy._spot() == self._spot():
+            return self
+        if self._data is not None and not self.exists_in_system():
+            copy._send("replace", self._data, progress)
+            copy._data = self._data
+            return copy
+        folder = Folder(self._path, None, self._node)
+        copy._publish("replace", folder, progress)
+        return copy
+
+    def rm(self) -> None:
+        """Removes it."""
+        self._ask("remove")
+
+    def exists_in_system(self) -> bool:
+        """Whether it is there."""
+        return bool(self._ask("exists"))
+
+    def __len__(self) -> int:
+        """Rows, by what its files say of themselves."""
+        return int(self._ask("count"))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Its rows, each a dict."""
+        for batch in self._batches(1024, None, 0, 1):
+            yield from batch.to_pylist()
+
+    def _batches(
+        self, size: int, seed: int | None, buffer: int, ahead: int, **what: Any
+    ) -> Iterator[Any]:
+        if seed is None and buffer:
+            seed = random.getrandbits(64)
+        shuffle = None if seed is None else {"seed": seed % (1 << 64), "buffer": buffer}
+        streams = self._items(**what, batch=size, shuffle=shuffle, ahead=ahead)
+        items = (batch for body in streams for batch in _stream(body))
+        return tabular.cut(items, size)
+
+    def _items(
+        self, columns: Sequence[str] | None = None, where: Where | None = None, **read: Any
+    ) -> Iterator[memoryview]:
+        read["columns"] = None if columns is None else list(columns)
+        read["only"] = _only(where)
+        d = daemon()
+        ask = {"do": "read", "path": self._path, "read": read}
+        conn = d.open({"op": "table", "v": config.VERSION, "node": self._node, "ask": ask}, ())
+        try:
+            while True:
+                reply, body = conn.next()
+                if reply["t"] == "done":
+                    return
+                yield body
+        finally:
+            # Of one that is not read to its end, this closes the connection, which ends it there.
+            d.give(conn)
+
+    def _given(self, data: Any) -> Any:
+        if data is not None:
+            self._data, self._kind = data, tabular.kind_of(data)
+        if self._data is None:
+            raise fault("bad_request", f"{self!r} has no data", hint="t.write(data)")
+        return self._data
+
+    def _send(self, do: str, data: Any, progress: Progress | None) -> None:
+        rows = tabular.read(data)
+        if self._node is None:
+            staged = self._staged()
+            try:
+                write_files(rows, staged, self._partition_cols)
+                self._ask(do, **{"with": staged})
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+            return
+        with tempfile.TemporaryDirectory(prefix="rhd-table-") as folder:
+            write_files(rows, folder, self._partition_cols)
+            self._publish(do, Folder(folder, None, None), progress)
+
+    def _publish(self, do: str, folder: Folder, progress: Progress | None) -> None:
+        staged = self._staged()
+        copied = folder.to(self._node or "here", staged, progress)
+        try:
+            if copied.last is not None and copied.last.skipped:
+                raise fault("conflict", f"{folder!r} did not go whole: {copied.last.skipped}")
+            self._ask(do, **{"with": staged})
+        except BaseException:
+            with contextlib.suppress(RhdError):
+                copied.rm()
+            raise
+
+    def _staged(self) -> str:
+        above, name = posixpath.split(self._path.rstrip("/"))
+        if not above or not name:
+            raise fault("bad_request", f"{self._path!r} is no place for a table")
+        return f"{above}/.{name}.rhd-new-{uuid.uuid4().hex}"
+
+    def _place_on(self, node: str | None) -> str:
+        name = self._name or posixpath.basename(self._path.rstrip("/"))
+        mark = hashlib.sha256(f"{self.system}:{self._path}".encode()).hexdigest()[:8]
+        return f"~/rhd/{name}-{mark}" if node != self._node else self._path
+
+    def _restored(self, table: Any, columns: Sequence[str] | None) -> Any:
+        """The same with columns of the types and in the order that they had when it was written:
+        the names of folders say neither."""
+        kept = (table.schema.metadata or {}).get(_SCHEMA)
+        if kept is None:
+            return table
+        pa = tabular.arrow()
+        with contextlib.suppress(pa.ArrowException, OSError, ValueError):
+            was = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept)))
+            for name in self._partitions(table, was):
+                index = table.schema.get_field_index(name)
+                column = table.column(index).cast(was.field(name).type)
+                table = table.set_column(index, was.field(name), column)
+            if columns is None:
+                first = [name for name in was.names if name in table.column_names]
+                table = table.select(first + [n for n in table.column_names if n not in first])
+        return table.replace_schema_metadata(_plain(table.schema).metadata)
+
+    @staticmethod
+    def _partitions(table: Any, was: Any) -> list[str]:
+        """The columns that are in the names of folders, where they had another type."""
+        names = [n for n in table.column_names if was.get_field_index(n) >= 0]
+        marked = (was.metadata or {}).get(b"rhd.partitions", b"").decode().split("\0")
+        return [n for n in names if n in marked and table.schema.field(n).type != was.field(n).type]
+
+    def _spot(self) -> tuple[str | None, str]:
+        return self._node, self._path
+
+    def _ask(self, do: str, **fields: Any) -> Any:
+        d = daemon()
+        ask = {"do": do, "path": self._path, **fields}
+        return d.finish(
+            d.open({"op": "table", "v": config.VERSION, "node": self._node, "ask": ask}, ())
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Elsewhere, this node has to be called by its name; data that is not written stays here.
+        return {**self.__dict__, "_node": self.system, "_data": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        return f"rh.table(path={self._path!r}, system={self._node or 'here'!r})"
+
+
+def table(
+    data: Any = None,
+    name: str | None = None,
+    path: str | os.PathLike[str] | None = None,
+    system: str | Cluster = "file",
+    partition_cols: str | Sequence[str] | None = None,
+) -> Table:
+    """A table: a folder of Parquet files of this machine, or of the node `system`. Nothing is
+    written before `.write()` or `.to()`.
+
+    A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
+    below `~/rhd`. Values of `partition_cols` become names of folders, so that readers who want
+    some of them open no others.
+    """
+    node = None if system == "file" else node_of(system)
+    where = os.fspath(path) if path is not None else f"~/rhd/{name or uuid.uuid4().hex}"
+    columns = [partition_cols] if isinstance(partition_cols, str) else partition_cols or ()
+    return Table(data, where, name, node, columns)
+
+
+def write_files(rows: Any, folder: str, partition_cols: Sequence[str]) -> None:
+    """Writes the batches of a reader as Parquet files: one, or some in each partition's folder."""
+    pa = tabular.arrow()
+    os.makedirs(folder, exist_ok=True)
+    # Files are read in the order of their names: what is added comes last.
+    name = f"part-{time.time_ns():019}-{uuid.uuid4().hex[:8]}"
+    schema = rows.schema
+    if partition_cols:
+        missing = [column for column in partition_cols if column not in schema.names]
+        if missing:
+            known = ", ".join(schema.names)
+            raise fault("not_found", f"there is no column {missing[0]!r}", hint=f"known: {known}")
+        schema = _marked(schema, partition_cols)
+        _write_partitions(rows, schema, folder, partition_cols, name)
+        if any(files for _, _, files in os.walk(folder)):
+            return
+        rows = ()
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(os.path.join(folder, f"{name}-0.parquet"), schema) as out:
+        for batch in rows:
+            if batch.num_rows:
+                out.write_table(pa.Table.from_batches([batch], schema), row_group_size=tabular.ROWS)
+
+
+def _write_partitions(
+    rows: Any, schema: Any, folder: str, columns: Sequence[str], name: str
+) -> None:
+    pa = tabular.arrow()
+    from pyarrow import dataset
+
+    keys = pa.schema([schema.field(column) for column in columns])
+    batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in rows)
+    options: dict[str, Any] = {}
+    if "preserve_order" in inspect.signature(dataset.write_dataset).parameters:
+        options["preserve_order"] = True
+    dataset.write_dataset(
+        pa.RecordBatchReader.from_batches(schema, batches),
+        folder,
+        format="parquet",
+        partitioning=dataset.partitioning(keys, flavor="hive"),
+        basename_template=name + "-{i}.parquet",
+        existing_data_behavior="overwrite_or_ignore",
+        max_partitions=_PARTITIONS,
+        max_rows_per_group=tabular.ROWS,
+        **options,
+    )
+
+
+def _marked(schema: Any, partition_cols: Sequence[str]) -> Any:
+    """A schema whose metadata says what it was before the names of folders got some columns."""
+    marked = "\0".join(partition_cols).encode()
+    was = schema.remove_metadata().with_metadata({b"rhd.partitions": marked})
+    text = base64.b64encode(was.serialize().to_pybytes())
+    return schema.with_metadata({**(schema.metadata or {}), _SCHEMA: text})
+
+
+def _plain(schema: Any) -> Any:
+    metadata = {k: v for k, v in (schema.metadata or {}).items() if k != _SCHEMA}
+    return schema.with_metadata(metadata or None)
+
+
+def _stream(body: memoryview) -> Any:
+    pa = tabular.arrow()
+    return pa.ipc.open_stream(pa.py_buffer(body))
+
+
+def _only(where: Where | None) -> list[dict[str, Any]]:
+    only = []
+    for key, wanted in (where or {}).items():
+        many = wanted if isinstance(wanted, list | tuple | set | frozenset | range) else [wanted]
+        values = [None if value is None else _text(value) for value in many]
+        only.append({"key": key, "values": values})
+    return only
+
+
+def _text(value: Any) -> str:
+    # As the names of folders have it.
+    return str(value).lower() if isinstance(value, bool) else str(value)
