@@ -45,12 +45,13 @@ use rhd_protocol::{
     machine::reconcile::Mode,
     wire,
 };
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::tree::Tree;
 pub use self::{
     cache::{Cache, Stamp},
+    digest::{hash_file, open_plain},
     error::FolderError,
 };
 use self::{common::Common, grants::Grants, pull::Pull, scan::Known, source::Source};
@@ -64,6 +65,8 @@ use crate::{
 const REMEMBERED: usize = 1_000_000;
 /// Questions of peers that are answered at once; beyond this they wait.
 const ANSWERED: usize = 256;
+/// Of these, how many read the disk at once: each holds a few MiB.
+const READ: usize = 16;
 /// Lists that are kept in mind to be settled.
 const GIVEN: usize = 2;
 
@@ -85,6 +88,7 @@ struct Inner {
     /// Held while a folder is written to, so that there is one writer of each.
     writing: Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
     given: Mutex<VecDeque<Given>>,
+    reading: Semaphore,
 }
 
 /// A list that a node was given of a folder.
@@ -134,6 +138,7 @@ impl Folders {
             places: home.join("folders"),
             writing: Mutex::default(),
             given: Mutex::default(),
+            reading: Semaphore::new(READ),
             mesh,
             naming,
         };

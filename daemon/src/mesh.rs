@@ -48,6 +48,8 @@ mod tls;
 mod transport;
 
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use config::{Config, Congestion};

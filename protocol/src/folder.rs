@@ -14,6 +14,10 @@ use crate::{
 
 /// Entries that a folder may have.
 pub const MAX_ENTRIES: usize = 1_000_000;
+/// Bytes that one file may have: what proves its pieces is held in memory, 32 bytes for each MiB.
+pub const MAX_SIZE: u64 = 1 << 42;
+/// Bytes that a list of entries may have as it travels.
+pub const MAX_LIST: u64 = 256 << 20;
 /// Entries in one reply, at most.
 pub const ENTRIES: usize = 2_048;
 /// Pieces that one question may ask for.
@@ -64,7 +68,8 @@ impl Entry {
     /// Whether it stays below its root and contradicts itself in nothing.
     pub fn is_sound(&self) -> bool {
         safe_path(&self.path)
-            && self.path.split('/').next() != Some(STAGING)
+            && self.path.split('/').all(|name| name != STAGING)
+            && self.size <= MAX_SIZE
             && self.link.as_deref().is_none_or(|to| link_stays_inside(&self.path, to))
             && (self.is_file() || (self.size == 0 && !self.exec))
             && !(self.dir && self.link.is_some())
@@ -332,6 +337,9 @@ mod tests {
         }
         let link = |to: &str| Entry { link: Some(to.into()), ..file("a/b") };
         assert!(link("../c").is_sound() && !link("../../c").is_sound() && !link("/c").is_sound());
+        assert!(!file("a/.rhd-sync/0").is_sound());
+        assert!(Entry { size: MAX_SIZE, ..file("a") }.is_sound());
+        assert!(!Entry { size: MAX_SIZE + 1, ..file("a") }.is_sound());
         assert!(!Entry { dir: true, size: 1, ..file("a") }.is_sound());
         assert!(!Entry { dir: true, ..link("c") }.is_sound());
         assert!(is_sound(&[file("a"), file("a-b"), file("ab/c")]));

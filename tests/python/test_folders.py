@@ -134,6 +134,27 @@ def test_what_ignore_files_name_stays_behind(mesh: Mesh, source: Path, tmp_path:
     assert tree(source)["build/x"] == tree(target)["build/x"]
 
 
+def test_a_folder_that_is_named_is_not_ignored(mesh: Mesh, tmp_path: Path) -> None:
+    write(tmp_path / "repo", {".gitignore": b"/data/\n*.csv\n", "data/a.csv": b"1", ".git/x": b""})
+    rh.folder(tmp_path / "repo" / "data").to("beta", str(tmp_path / "target"))
+    assert (tmp_path / "target" / "a.csv").read_bytes() == b"1"
+
+
+def test_paths_below_home_mean_the_same_each_time(fresh: Fresh, tmp_path: Path) -> None:
+    homes = [tmp_path / name for name in ("near", "far")]
+    for home in homes:
+        fresh(home.name, HOME=str(home))
+    write(homes[0] / "data", {"a": b"1", "b": b"1"})
+    copy = rh.folder("~/data", system="near").to("far", "~/data")
+    assert copy.path == str(homes[1] / "data")
+    write(homes[0] / "data", {"a": b"changed here"})
+    write(homes[1] / "data", {"b": b"changed there"})
+    (_, here) = copy.sync()
+    # What both had in common is found again under the full names: there is no conflict.
+    assert here.conflicts == [] and tree(homes[0] / "data") == tree(homes[1] / "data")
+    assert set(tree(homes[0] / "data")) == {"a", "b"}
+
+
 def test_what_does_not_travel_is_named(mesh: Mesh, source: Path, tmp_path: Path) -> None:
     write(source, {"Readme": b"1", "README": b"2", "fine": b""})
     os.mkfifo(source / "pipe")

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File, Metadata},
-    io::Read,
+    io::Read as _,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -19,7 +19,7 @@ use rhd_protocol::{
 };
 
 use super::{config::Config, error::BlobError, guard, walk};
-use crate::folders::{Cache, Stamp};
+use crate::folders::{Cache, Stamp, hash_file, open_plain};
 
 /// Tries to read a file that changes meanwhile.
 const TRIES: usize = 3;
@@ -182,40 +182,23 @@ fn entry(
 
 /// Reads a file once: its hash, or none if it changed meanwhile.
 fn read(path: &Path, limit: u64) -> Result<Option<(Option<Hash>, Metadata)>, BlobError> {
-    let mut file = match open_plain(path) {
+    let file = match open_plain(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(BlobError::io("read", path)(e)),
     };
     let stat = |file: &File| file.metadata().map_err(BlobError::io("read", path));
     let before = stat(&file)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut bytes = 0;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let n = file.read(&mut buffer).map_err(BlobError::io("read", path))?;
-        if n == 0 {
-            break;
-        }
-        bytes += n as u64;
-        if bytes > limit {
-            return Err(BlobError::Changed(path.into()));
-        }
-        hasher.update(&buffer[..n]);
+    if before.len() > limit {
+        return Err(BlobError::Changed(path.into()));
     }
+    let hash = match hash_file(&file, before.len()) {
+        Ok(hash) => Some(hash),
+        // It is shorter than it was.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => None,
+        Err(e) => return Err(BlobError::io("read", path)(e)),
+    };
     let after = stat(&file)?;
-    let same = Stamp::of(&before) == Stamp::of(&after) && bytes == after.len();
-    Ok(Some((same.then(|| Hash::from_bytes(*hasher.finalize().as_bytes())), after)))
-}
-
-/// Opens a regular file; a link or pipe that took its place since it was listed is neither followed
-/// nor waited for.
-fn open_plain(path: &Path) -> std::io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(std::io::Error::other("no regular file any more")),
-    }
+    let same = Stamp::of(&before) == Stamp::of(&after);
+    Ok(Some((hash.filter(|_| same), after)))
 }

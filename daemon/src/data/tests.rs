@@ -1,9 +1,6 @@
 //! Real stores, on real meshes over loopback, in one process.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use futures::TryStreamExt as _;
 use rhd_protocol::{
@@ -13,10 +10,13 @@ use rhd_protocol::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::asked::Meter;
 use crate::{
+    asked::Meter,
     framed::Body,
-    mesh::{self, MeshTasks},
+    mesh::{
+        MeshTasks,
+        testing::{admit, alone, soon},
+    },
 };
 
 mod collecting;
@@ -24,13 +24,6 @@ mod damage;
 mod lineage;
 mod peers;
 mod versions;
-
-/// Nothing here takes this long unless it hangs.
-const HANGS: Duration = Duration::from_secs(60);
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HANGS, what).await.expect("it hangs")
-}
 
 /// A node with a home of its own.
 struct Node {
@@ -47,12 +40,7 @@ fn config() -> Config {
 impl Node {
     async fn start(name: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = mesh::Config {
-            listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-            mdns: false,
-            ..mesh::Config::default()
-        };
-        let (mesh, tasks) = Mesh::start(home.path(), name, config).await.unwrap();
+        let (mesh, tasks) = alone(home.path(), name).await;
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
         let data = Data::open(home.path(), mesh, naming, self::config()).await.unwrap();
         let closing = CancellationToken::new();
@@ -66,15 +54,8 @@ impl Node {
         for name in names {
             nodes.push(Self::start(name).await);
         }
-        let hour = Duration::from_secs(3600);
-        let ticket = nodes[0].data.mesh.invite(Role::Member, 10, hour).await.unwrap().to_string();
         for node in &nodes[1..] {
-            soon(node.data.mesh.join(&ticket, None)).await.unwrap();
-            let (me, mut peers) = (node.data.mesh.me(), nodes[0].data.mesh.peers());
-            let linked = |peers: &Arc<Vec<mesh::PeerInfo>>| {
-                peers.iter().any(|peer| peer.node == me && peer.path != mesh::Route::None)
-            };
-            soon(peers.wait_for(linked)).await.unwrap();
+            admit(&nodes[0].data.mesh, &node.data.mesh, Role::Member).await;
         }
         nodes
     }

@@ -96,6 +96,12 @@ impl Folders {
         ask: FolderAsk,
         out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
+        let reads = !matches!(ask, FolderAsk::Watch { .. } | FolderAsk::Pull { .. });
+        let _place = match reads {
+            true => self.inner.reading.acquire().await.ok(),
+            // These take as long as they take.
+            false => None,
+        };
         match ask {
             FolderAsk::Scan { of, keep } => {
                 let root = self.readable(asker, &of)?;

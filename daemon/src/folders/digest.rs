@@ -33,7 +33,7 @@ pub(super) fn threads() -> usize {
 
 /// Opens a regular file; a link or pipe that took its place since it was listed is neither followed
 /// nor waited for.
-pub(super) fn open_plain(path: &Path) -> io::Result<File> {
+pub fn open_plain(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     plain(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
@@ -44,6 +44,11 @@ pub(super) fn plain(file: File) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::other("no regular file")),
     }
+}
+
+/// The hash of the first `size` bytes.
+pub fn hash_file(file: &File, size: u64) -> io::Result<Hash> {
+    Ok(digest(file, size, 1)?.0)
 }
 
 /// The hash of the first `size` bytes, and what proves its pieces. A file that is shorter ends in an

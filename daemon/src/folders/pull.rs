@@ -53,6 +53,8 @@ pub(super) struct Round {
     pub(super) theirs: Vec<Entry>,
     pub(super) ours: Scan,
     pub(super) target: Target,
+    /// The absolute path of the other folder.
+    there: String,
     progress: Mutex<Progress>,
 }
 
@@ -177,12 +179,13 @@ impl Pull<'_> {
             let text = format!("{} has more than {} bytes", self.source.place.path, self.limit);
             return Err(FolderError::Request(text));
         }
+        let there = scanned.path.clone();
         let common = match self.they_know {
             true => self.source.common(to.display().to_string()).await?,
             false => {
-                let (kept, from) = (inner.common.clone(), self.source.clone());
-                let to = to.clone();
-                blocking(move || Ok(kept.load(&to, from.node, &from.place.path))).await?
+                let (kept, node) = (inner.common.clone(), self.source.node);
+                let (to, there) = (to.clone(), there.clone());
+                blocking(move || Ok(kept.load(&to, node, &there))).await?
             }
         };
         let done = Synced {
@@ -192,7 +195,7 @@ impl Pull<'_> {
             ..Synced::default()
         };
         let progress = Mutex::new(Progress { done, ..Progress::default() });
-        let round = Arc::new(Round { common, theirs, ours, target, progress });
+        let round = Arc::new(Round { common, theirs, ours, target, there, progress });
         let worked = self.work(&round).await;
         self.remember(&round, worked.is_ok()).await?;
         worked?;
@@ -210,7 +213,7 @@ impl Pull<'_> {
     async fn remember(&self, round: &Arc<Round>, all: bool) -> Result<(), FolderError> {
         let inner = &self.folders.inner;
         let (known, kept) = (inner.known.clone(), inner.common.clone());
-        let (from, to, mode) = (self.source.clone(), self.to.to_owned(), self.mode);
+        let (node, to, mode) = (self.source.node, self.to.to_owned(), self.mode);
         let round = round.clone();
         blocking(move || {
             let (learnt, left) = {
@@ -225,7 +228,7 @@ impl Pull<'_> {
             if agreed == round.common {
                 return Ok(());
             }
-            kept.save(&to, from.node, &from.place.path, &agreed)
+            kept.save(&to, node, &round.there, &agreed)
         })
         .await
     }

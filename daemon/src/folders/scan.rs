@@ -15,7 +15,7 @@ use std::{
 
 use ignore::WalkBuilder;
 use rhd_protocol::{
-    folder::{Entry, MAX_ENTRIES, MAX_NAMED, STAGING, Skipped},
+    folder::{Entry, MAX_ENTRIES, MAX_NAMED, MAX_SIZE, STAGING, Skipped},
     id::Hash,
     pieces::PIECE,
     wire::{link_stays_inside, safe_path},
@@ -177,20 +177,19 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
 type Seen = Vec<(String, Metadata)>;
 
 fn walk(root: &Path, skipped: &mut Vec<Skipped>) -> Result<Seen, FolderError> {
-    let in_git = root.ancestors().any(|dir| dir.join(".git").exists());
     let mut builder = WalkBuilder::new(root);
     builder
         .standard_filters(false)
         .follow_links(false)
         .git_ignore(true)
         .git_exclude(true)
-        // What git would read there, and nothing of the machine's.
-        .parents(in_git)
+        // Whoever names a folder means what is in it, whatever is said further up.
+        .parents(false)
         .require_git(false)
         .add_custom_ignore_filename(".rhdignore")
         .filter_entry(|entry| {
-            let staging = entry.depth() == 1 && entry.file_name() == STAGING;
-            !staging && (entry.depth() == 0 || entry.file_name() != ".git")
+            let name = entry.file_name();
+            entry.depth() == 0 || (name != STAGING && name != ".git")
         });
     let mut found = Seen::new();
     for entry in builder.build() {
@@ -209,6 +208,9 @@ fn walk(root: &Path, skipped: &mut Vec<Skipped>) -> Result<Seen, FolderError> {
         let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
         match below.to_str().filter(|path| safe_path(path)) {
             None => skip(skipped, below.to_string_lossy(), "its name does not travel"),
+            Some(path) if meta.is_file() && meta.len() > MAX_SIZE => {
+                skip(skipped, path, format!("it has more than {MAX_SIZE} bytes"));
+            }
             Some(path) if meta.is_file() || meta.is_dir() || meta.is_symlink() => {
                 found.push((path.to_owned(), meta));
             }
@@ -283,8 +285,11 @@ fn hash(path: &Path, known: &Known, threads: usize) -> Hashed {
     let read = || -> std::io::Result<Option<Hashed>> {
         let file = digest::open_plain(path)?;
         let before = Stamp::of(&file.metadata()?);
-        let Ok((hash, values)) = digest::digest(&file, before.size, threads) else {
-            return Ok(None);
+        let (hash, values) = match digest::digest(&file, before.size, threads) {
+            Ok(read) => read,
+            // It is shorter than it was.
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(e) => return Err(e),
         };
         let after = file.metadata()?;
         if Stamp::of(&after) != before {

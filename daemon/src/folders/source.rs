@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhd_protocol::{
     call::Reply,
     error::ErrorInfo,
-    folder::{Entry, FolderAsk, MAX_ENTRIES, Pieces, Place, Scanned, Wanted, is_sound},
+    folder::{Entry, FolderAsk, MAX_ENTRIES, MAX_LIST, Pieces, Place, Scanned, Wanted, is_sound},
     frame,
     id::{Hash, NodeId},
     pieces,
@@ -121,11 +121,12 @@ impl Source {
         ask: FolderAsk,
     ) -> Result<(Vec<Entry>, T), FolderError> {
         let mut coming = self.ask(ask);
-        let mut entries: Vec<Entry> = Vec::new();
+        let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);
         while let Some((_, body)) = coming.next().await? {
+            bytes += body.len() as u64;
             let some: Vec<Entry> =
                 frame::decode(&body).map_err(|e| coming.nonsense(&format!("no entries: {e}")))?;
-            if entries.len() + some.len() > MAX_ENTRIES {
+            if entries.len() + some.len() > MAX_ENTRIES || bytes > MAX_LIST {
                 let path = self.place.path.clone().into();
                 return Err(FolderError::TooMany { path, limit: MAX_ENTRIES });
             }

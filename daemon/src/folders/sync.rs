@@ -94,7 +94,9 @@ impl Folders {
         let there: Synced = self.asked(other.node, pull(one, other, false), out).await?;
         let here: Synced = self.asked(one.node, pull(other, one, true), out).await?;
         if here.skipped.is_empty() {
-            let settle = FolderAsk::Settle { path: other.path.clone(), with: one.place() };
+            // By their absolute paths, as they are remembered.
+            let with = Place { path: here.path.clone(), ..one.place() };
+            let settle = FolderAsk::Settle { path: there.path.clone(), with };
             self.asked::<()>(other.node, settle, out).await?;
         }
         Ok([there, here])

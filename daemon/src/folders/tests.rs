@@ -1,11 +1,6 @@
 //! Real folders, on real meshes over loopback, in one process.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs};
 
 use rhd_protocol::{
     folder::{FolderAsk, Place, Synced},
@@ -18,19 +13,15 @@ use tempfile::TempDir;
 use super::{pull::Pull, source::Source, *};
 use crate::{
     asked::{Meter, Out},
-    mesh::{self, MeshTasks},
+    mesh::{
+        MeshTasks,
+        testing::{admit, alone, soon},
+    },
 };
 
 mod granted;
 mod lies;
 mod steady;
-
-/// Nothing here takes this long unless it hangs.
-const HANGS: Duration = Duration::from_secs(60);
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HANGS, what).await.expect("it hangs")
-}
 
 /// A node with a home of its own.
 struct Node {
@@ -43,12 +34,7 @@ struct Node {
 impl Node {
     async fn start(name: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = mesh::Config {
-            listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-            mdns: false,
-            ..mesh::Config::default()
-        };
-        let (mesh, tasks) = Mesh::start(home.path(), name, config).await.unwrap();
+        let (mesh, tasks) = alone(home.path(), name).await;
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
         let folders = Folders::open(home.path(), mesh, naming).unwrap();
         Self { home, folders, closing: CancellationToken::new(), _tasks: tasks }
@@ -61,16 +47,7 @@ impl Node {
     /// Two nodes of one realm, the first of which founded it; neither answers yet.
     async fn pair(role: Role) -> [Self; 2] {
         let [one, other] = [Self::start("one").await, Self::start("other").await];
-        let (mesh, hour) = (&one.folders.inner.mesh, Duration::from_secs(3600));
-        let ticket = mesh.invite(role, 1, hour).await.unwrap().to_string();
-        soon(other.folders.inner.mesh.join(&ticket, None)).await.unwrap();
-        for (node, peer) in [(&one, other.id()), (&other, one.id())] {
-            let mut peers = node.folders.inner.mesh.peers();
-            let linked = |peers: &Arc<Vec<mesh::PeerInfo>>| {
-                peers.iter().any(|one| one.node == peer && one.path != mesh::Route::None)
-            };
-            soon(peers.wait_for(linked)).await.unwrap();
-        }
+        admit(&one.folders.inner.mesh, &other.folders.inner.mesh, role).await;
         [one, other]
     }
 

@@ -6,7 +6,7 @@ use iroh_blobs::{protocol::Request, provider::StreamPair, provider::events::Even
 use tokio::io::AsyncWriteExt as _;
 
 use super::*;
-use crate::mesh::Stream;
+use crate::mesh::{Priority, Stream};
 use rhd_protocol::wire;
 
 /// What a peer does with requests for chunks.
@@ -214,7 +214,7 @@ async fn hostile_requests_are_refused() {
     ];
     for request in requests {
         let (peer, mesh) = (nodes[1].id(), &nodes[0].data.mesh);
-        let mut stream = mesh.open(peer, wire::BLOB, mesh::Priority::Bulk).await.unwrap();
+        let mut stream = mesh.open(peer, wire::BLOB, Priority::Bulk).await.unwrap();
         stream.send.write_all(request).await.unwrap();
         stream.send.shutdown().await.unwrap();
         let mut answer = Vec::new();
