@@ -36,6 +36,7 @@ class Ssh:
         config.write_text(
             f"HostKey {root}/host\nAuthorizedKeysFile {root}/authorized\nStrictModes no\n"
             "UsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"
+            "Subsystem sftp internal-sftp\n"
         )
         # Where its packages did not make it; sshd asks for it.
         with contextlib.suppress(OSError):
