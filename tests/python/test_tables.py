@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import itertools
 import json
 import os
@@ -85,6 +87,13 @@ def test_what_is_on_one_node_is_read_on_another(mesh: Mesh, at: str) -> None:
     assert sorted(os.listdir(os.path.dirname(at))) == ["table", "table-there"]
 
 
+def test_what_git_ignores_is_part_of_a_table(mesh: Mesh, tmp_path: Path, at: str) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".gitignore").write_text("*.parquet\n/data/\n")
+    here = rh.table(numbers(), path=tmp_path / "data").write()
+    assert here.to("beta", at).fetch() == numbers()
+
+
 def test_partitions_that_are_not_wanted_are_not_opened(mesh: Mesh, where: str, at: str) -> None:
     table = rh.table(numbers(), path=at, system=where, partition_cols=["part"]).write()
     assert sorted(p.parent.name for p in files(at)) == ["part=0", "part=1", "part=2"]
@@ -111,6 +120,23 @@ def test_partitions_keep_odd_values(mesh: Mesh, where: str, at: str) -> None:
     assert table.fetch().sort_by("n") == data
     assert table.fetch(["n"], where={"k": None})["n"].to_pylist() == [3]
     assert sorted(table.fetch(where={"k": ["a/b", "007"]})["n"].to_pylist()) == [1, 4]
+
+
+def test_partition_columns_keep_their_types(mesh: Mesh, where: str, at: str) -> None:
+    data = pa.table(
+        {
+            "day": [datetime.date(2024, 1, d % 3 + 1) for d in range(9)],
+            "n": list(range(9)),
+            "good": [d % 2 == 0 for d in range(9)],
+        }
+    )
+    table = rh.table(data, path=at, system=where, partition_cols=["day", "good"]).write()
+    assert table.schema == data.schema
+    assert table.fetch().sort_by("n") == data
+    assert pa.Table.from_batches(list(table.stream(2))).sort_by("n") == data
+    chosen = {"day": datetime.date(2024, 1, 2), "good": True}
+    assert table.fetch(["n"], where=chosen)["n"].to_pylist() == [4]
+    assert next(table.stream(where=chosen)).schema == data.schema
 
 
 def test_batches_have_the_size_that_is_asked_for(mesh: Mesh, where: str, at: str) -> None:
@@ -375,9 +401,6 @@ def test_the_command_line_shows_a_table(mesh: Mesh, at: str) -> None:
 
 
 def test_all_kinds_of_values_go_there_and_back(mesh: Mesh, where: str, at: str) -> None:
-    import datetime
-    import decimal
-
     data = pa.table(
         {
             "bool": [True, None],
@@ -413,3 +436,15 @@ def test_batches_are_cut_and_joined() -> None:
         made = list(tabular.cut(iter(batches), size))
         assert pa.Table.from_batches(made) == numbers(1000)
         assert all(batch.num_rows == size for batch in made[:-1])
+
+
+def test_a_node_that_sends_no_rows_is_named(
+    mesh: Mesh, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = rh.table(numbers(10), path=at, system="beta").write()
+    [good] = table._items()
+    for bad in (b"", b"no rows", bytes(good)[:100], bytes(64) + bytes(good)[64:]):
+        monkeypatch.setattr(rh.Table, "_items", lambda *_, bad=bad, **__: iter([memoryview(bad)]))
+        for read in (table.fetch, lambda: list(table.stream())):
+            with pytest.raises(rh.RhdError, match="beta"):
+                read()

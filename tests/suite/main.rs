@@ -15,5 +15,6 @@ mod realm;
 mod runs;
 mod rust;
 mod socket;
+mod tables;
 mod versions;
 mod wire;

@@ -28,9 +28,14 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let root = Arc::new(fs::open(path, FOLDER, Mode::empty())?);
         Ok(Self { root, path: path.into(), last: Mutex::default() })
+    }
+
+    /// The folder that is open already.
+    pub(crate) fn of(folder: OwnedFd, path: &Path) -> Self {
+        Self { root: Arc::new(folder), path: path.into(), last: Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {

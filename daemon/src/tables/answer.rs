@@ -1,7 +1,5 @@
 //! Answers to questions about tables, here or by the node that they are about.
 
-use std::path::Path;
-
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::to_vec,
@@ -10,7 +8,7 @@ use rhd_protocol::{
 };
 use serde::Serialize;
 
-use super::{Tables, error::TableError, plan::Plan, read, stats};
+use super::{Tables, error::TableError, layout::Root, plan::Plan, read, stats};
 use crate::{asked::Out, folders::absolute, naming::Route};
 
 impl Tables {
@@ -51,14 +49,14 @@ impl Tables {
             TableAsk::Schema { path } => self.known(&path, stats::schema).await,
             TableAsk::Stats { path } => self.known(&path, stats::stats).await,
             TableAsk::Count { path, only } => {
-                self.known(&path, move |path| rows(path, &only)).await
+                self.known(&path, move |root| rows(root, &only)).await
             }
             TableAsk::Head { path, rows, columns } => {
-                self.known(&path, move |path| stats::head(path, rows, columns)).await
+                self.known(&path, move |root| stats::head(root, rows, columns)).await
             }
             TableAsk::Read { path, read } => {
                 let out = out.clone();
-                self.known(&path, move |path| read::read(path, &read, &out)).await
+                self.known(&path, move |root| read::read(root, &read, &out)).await
             }
             TableAsk::Replace { path, with } => {
                 let (path, with) = (absolute(&path)?, absolute(&with)?);
@@ -79,7 +77,7 @@ impl Tables {
     async fn known<T: Serialize + Send + 'static>(
         &self,
         path: &str,
-        look: impl FnOnce(&Path) -> Result<T, TableError> + Send + 'static,
+        look: impl FnOnce(Root) -> Result<T, TableError> + Send + 'static,
     ) -> Result<Vec<u8>, ErrorInfo> {
         let (path, published) = (absolute(path)?, self.published.clone());
         let place = self.reads.clone().try_acquire_owned().map_err(|_| {
@@ -88,8 +86,8 @@ impl Tables {
         })?;
         let looked = blocking(move || {
             let _place = place;
-            let held = published.hold(&path);
-            let looked = look(&path);
+            let (root, held) = published.open(&path)?;
+            let looked = look(root);
             drop(held);
             looked
         });
@@ -97,8 +95,8 @@ impl Tables {
     }
 }
 
-fn rows(path: &Path, only: &[Only]) -> Result<u64, TableError> {
-    Ok(Plan::open(path, only)?.rows())
+fn rows(root: Root, only: &[Only]) -> Result<u64, TableError> {
+    Ok(Plan::open(root, only)?.rows())
 }
 
 /// Runs what waits for the disk.

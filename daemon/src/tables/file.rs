@@ -97,6 +97,30 @@ pub(super) fn caught<T>(
         .unwrap_or_else(|_| Err(TableError::broken(path)(&"its decoder gave up")))
 }
 
+/// The larger of both sizes in the header of a page, which decoders allocate by: fields 2 and 3, after
+/// its type, in Thrift's compact protocol. None where these bytes are no such header.
+pub(super) fn page_size(mut bytes: &[u8]) -> Option<u64> {
+    /// The next field, a 32-bit number.
+    const NUMBER: u8 = 0x15;
+    let mut numbers = [0_u64; 3];
+    for number in &mut numbers {
+        let (&field, mut rest) = bytes.split_first()?;
+        let mut shift = 0;
+        loop {
+            let (&byte, after) = rest.split_first().filter(|_| field == NUMBER && shift < 64)?;
+            *number |= u64::from(byte & 0x7f) << shift;
+            (rest, shift) = (after, shift + 7);
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        bytes = rest;
+    }
+    // Zigzag: what is negative would be refused as it is decoded.
+    let [_, plain, packed] = numbers.map(|number| number >> 1);
+    Some(plain.max(packed))
+}
+
 /// Reads on from somewhere in a file.
 #[derive(Debug)]
 pub(super) struct At {
@@ -121,7 +145,17 @@ impl Length for Guarded {
 impl ChunkReader for Guarded {
     type T = BufReader<At>;
 
+    /// Where a page starts: what it says of its size is held against what is taken.
     fn get_read(&self, start: u64) -> Decoded<Self::T> {
+        let mut head = [0; 32];
+        let got = self.file.read_at(&mut head, start)?;
+        if let Some(size) = page_size(&head[..got])
+            && size > MAX_PIECE as u64
+        {
+            return Err(ParquetError::General(format!(
+                "a page at {start} says it has {size} bytes"
+            )));
+        }
         Ok(BufReader::with_capacity(HEADER, At { file: self.file.clone(), at: start }))
     }
 

@@ -31,7 +31,41 @@ pub(super) struct Part {
     pub(super) keys: Vec<Key>,
 }
 
-/// A table's folder, or its one file, as it was when it was opened.
+/// A table's folder, or its one file, as it is when it is opened.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    opened: Opened,
+}
+
+#[derive(Debug)]
+enum Opened {
+    Folder(Tree),
+    File(File),
+}
+
+impl Root {
+    /// Opens what is there now; what takes its place later is another table.
+    pub(super) fn open(path: &Path) -> Result<Self, TableError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(TableError::Missing(path.into())),
+            Err(error) => return Err(TableError::file("open", path)(error.into())),
+        };
+        let meta = file.metadata().map_err(TableError::file("open", path))?;
+        let opened = if meta.is_file() {
+            Opened::File(file)
+        } else if meta.is_dir() {
+            Opened::Folder(Tree::of(file.into(), path))
+        } else {
+            return Err(TableError::broken(path)(&"it is neither a file nor a folder"));
+        };
+        Ok(Self { path: path.into(), opened })
+    }
+}
+
+/// The files of a table.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) root: PathBuf,
@@ -42,33 +76,14 @@ pub(super) struct Layout {
     pub(super) keys: Vec<String>,
 }
 
-#[derive(Debug)]
-enum Opened {
-    Folder(Tree),
-    File(File),
-}
-
 impl Layout {
     /// Looks for the files of the wanted partitions.
-    pub(super) fn open(root: &Path, only: &[Only]) -> Result<Self, TableError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(root, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT | Errno::NOTDIR) => return Err(TableError::Missing(root.into())),
-            Err(error) => return Err(TableError::file("open", root)(error.into())),
-        };
-        let meta = file.metadata().map_err(TableError::file("open", root))?;
-        let (opened, parts) = if meta.is_file() {
-            (Opened::File(file), vec![Part { path: String::new(), keys: Vec::new() }])
-        } else if meta.is_dir() {
-            let tree = Tree::open(root).map_err(TableError::file("open", root))?;
-            (Opened::Folder(tree), Vec::new())
-        } else {
-            return Err(TableError::broken(root)(&"it is neither a file nor a folder"));
-        };
-        let mut layout = Self { root: root.into(), opened, parts, keys: Vec::new() };
-        if matches!(layout.opened, Opened::Folder(_)) {
-            layout.walk("", &mut Vec::new(), only, &mut 0)?;
+    pub(super) fn of(root: Root, only: &[Only]) -> Result<Self, TableError> {
+        let Root { path, opened } = root;
+        let mut layout = Self { root: path, opened, parts: Vec::new(), keys: Vec::new() };
+        match layout.opened {
+            Opened::File(_) => layout.parts.push(Part { path: String::new(), keys: Vec::new() }),
+            Opened::Folder(_) => layout.walk("", &mut Vec::new(), only, &mut 0)?,
         }
         layout.parts.sort_by(|a, b| a.path.cmp(&b.path));
         // What is beside its partitions has no value in their columns.
@@ -85,7 +100,7 @@ impl Layout {
             return Err(TableError::Request(format!(
                 "{:?} is no partition column of {}: there are {known}",
                 only.key,
-                root.display()
+                layout.root.display()
             )));
         }
         Ok(layout)

@@ -1,9 +1,6 @@
 //! A table as its footers have it: its files, one schema for all, and how many rows.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -12,7 +9,7 @@ use rhd_protocol::table::{Column, Only};
 use super::{
     error::TableError,
     file::Guarded,
-    layout::{Layout, Part},
+    layout::{Layout, Part, Root},
     unify::Unified,
 };
 
@@ -44,8 +41,8 @@ pub(super) struct Known {
 
 impl Plan {
     /// Reads the footers of the wanted partitions.
-    pub(super) fn open(root: &Path, only: &[Only]) -> Result<Self, TableError> {
-        let layout = Layout::open(root, only)?;
+    pub(super) fn open(root: Root, only: &[Only]) -> Result<Self, TableError> {
+        let layout = Layout::of(root, only)?;
         let (mut files, mut unified, mut room) = (Vec::new(), Unified::default(), KEPT);
         for part in &layout.parts {
             let full = layout.full(part);

@@ -15,11 +15,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{error::TableError, plan::Plan, unify::Unified};
+use super::{error::TableError, layout::Root, plan::Plan, unify::Unified};
 
 /// Files that may be in a table's folder and are no part of it.
 const BESIDE: &[&str] = &["_SUCCESS", "_metadata", "_common_metadata"];
-/// Tables that are looked after at once before those that nobody reads are forgotten.
+/// Paths that are kept in mind before those that nobody reads are forgotten.
 const MANY: usize = 256;
 
 /// The tables that are read now, by their paths.
@@ -64,18 +64,20 @@ fn clear(path: &Path) {
 }
 
 impl Published {
-    /// Keeps the files of a table that is about to be opened, as long as what this gives is there.
-    pub(super) fn hold(&self, path: &Path) -> Arc<Held> {
+    /// Opens a table, whose files stay as long as what comes with it.
+    pub(super) fn open(&self, path: &Path) -> Result<(Root, Arc<Held>), TableError> {
+        // Held so that what is opened is what others hold under this path.
         let mut read = lock(&self.read);
+        let root = Root::open(path)?;
         if read.len() > MANY {
             read.retain(|_, held| held.strong_count() > 0);
         }
         if let Some(held) = read.get(path).and_then(Weak::upgrade) {
-            return held;
+            return Ok((root, held));
         }
         let held = Arc::new(Held::default());
         read.insert(path.to_owned(), Arc::downgrade(&held));
-        held
+        Ok((root, held))
     }
 
     /// Puts `with` in the place of a table; its rows.
@@ -175,7 +177,7 @@ impl Published {
             }
             Ok(_) => {}
         }
-        let old = Plan::open(path, &[])?;
+        let old = Plan::open(Root::open(path)?, &[])?;
         fits(&old, &new)?;
         let mut moved: Vec<PathBuf> = Vec::new();
         for part in &new.layout.parts {
@@ -207,7 +209,7 @@ fn settled(folder: &Path) -> Result<Plan, TableError> {
     if !folder.is_dir() {
         return Err(TableError::Missing(folder.into()));
     }
-    let plan = Plan::open(folder, &[])?;
+    let plan = Plan::open(Root::open(folder)?, &[])?;
     for part in &plan.layout.parts {
         let path = plan.layout.full(part);
         let synced = plan.layout.file(part)?.sync_all();

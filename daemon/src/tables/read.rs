@@ -1,6 +1,6 @@
 //! The rows of a table, as Arrow IPC streams that each are whole in themselves.
 
-use std::{path::Path, sync::mpsc, thread};
+use std::{sync::mpsc, thread};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -15,6 +15,7 @@ use super::{
     error::TableError,
     file::caught,
     fit::Fit,
+    layout::Root,
     pack::{self, Packer},
     plan::Plan,
     shuffle::{Dice, Pool},
@@ -28,7 +29,7 @@ const GRAIN_BYTES: u64 = 1 << 20;
 const AHEAD: u32 = 64;
 
 /// Sends the rows of a table; how many they were.
-pub(super) fn read(root: &Path, read: &Read, out: &Out) -> Result<u64, TableError> {
+pub(super) fn read(root: Root, read: &Read, out: &Out) -> Result<u64, TableError> {
     if read.batch > MAX_BATCH {
         return Err(TableError::Request(format!("a batch has at most {MAX_BATCH} rows")));
     }
@@ -49,7 +50,8 @@ pub(super) fn read(root: &Path, read: &Read, out: &Out) -> Result<u64, TableErro
             Ok(rows)
         };
         let decoding = thread::Builder::new().name("rhd-table".into()).spawn_scoped(scope, decode);
-        let decoding = decoding.map_err(TableError::file("start a thread for", root))?;
+        let decoding =
+            decoding.map_err(TableError::file("start a thread for", &plan.layout.root))?;
         let sent = send_all(&schema, items, out);
         let decoded = decoding.join();
         let decoded = decoded.unwrap_or_else(|_| Err(TableError::Defect("a thread ended".into())));

@@ -1,19 +1,19 @@
 //! What footers say of a table, and its first rows for people.
 
-use std::{cmp::Ordering, path::Path};
+use std::cmp::Ordering;
 
 use arrow_array::{Array as _, RecordBatch};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, statistics::StatisticsConverter};
 use rhd_protocol::table::{ColumnStats, MAX_HEAD, Read, Rows, Schema, Stats};
 use serde_json::Value;
 
-use super::{cells::cell, error::TableError, file::caught, pack, plan::Plan, read};
+use super::{cells::cell, error::TableError, file::caught, layout::Root, pack, plan::Plan, read};
 
 /// Bytes of text that first rows have, at most.
 const SHOWN: usize = 4 << 20;
 
 /// The columns of a table.
-pub(super) fn schema(root: &Path) -> Result<Schema, TableError> {
+pub(super) fn schema(root: Root) -> Result<Schema, TableError> {
     let plan = Plan::open(root, &[])?;
     let mut ipc = Vec::new();
     let mut keep = |bytes| {
@@ -25,7 +25,7 @@ pub(super) fn schema(root: &Path) -> Result<Schema, TableError> {
 }
 
 /// What is known of a table without reading it.
-pub(super) fn stats(root: &Path) -> Result<Stats, TableError> {
+pub(super) fn stats(root: Root) -> Result<Stats, TableError> {
     let plan = Plan::open(root, &[])?;
     let mut known: Vec<Known> = plan.columns().iter().map(|_| Known::default()).collect();
     let mut stats = Stats { rows: plan.rows(), bytes: 0, files: 0, row_groups: 0, columns: vec![] };
@@ -167,7 +167,7 @@ fn compare(one: &Value, other: &Value) -> Option<Ordering> {
 
 /// The first rows of a table.
 pub(super) fn head(
-    root: &Path,
+    root: Root,
     rows: u32,
     columns: Option<Vec<String>>,
 ) -> Result<Rows, TableError> {

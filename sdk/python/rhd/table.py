@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import inspect
 import os
 import posixpath
 import random
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import config, tabular
+from . import config, parquet, tabular
 from .blob import Progress
 from .cluster import Cluster, here, node_of
 from .daemon import daemon
@@ -26,9 +24,6 @@ from .folder import Folder, _local
 
 Where = Mapping[str, Any]
 """Values of partition columns: one, a list of some, or None."""
-
-_SCHEMA = b"rhd.schema"
-_PARTITIONS = 10_000
 
 
 class Table:
@@ -69,7 +64,8 @@ class Table:
     def schema(self) -> Any:
         """Its columns, as a `pyarrow.Schema`, without reading it."""
         said = self._ask("schema")
-        return _plain(tabular.arrow().ipc.open_stream(said["ipc"]).schema)
+        found, _ = self._decoded(said["ipc"])
+        return self._restored(found.empty_table(), None).schema
 
     def write(self, data: Any = None, progress: Progress | None = None) -> Table:
         """Puts its data, or this, in the place of what is there, all at once. Who reads meanwhile
@@ -86,9 +82,8 @@ class Table:
         """All of it, or some columns, or the partitions `where` columns have these values: as what
         it was made of, or as a `pyarrow.Table`."""
         pa = tabular.arrow()
-        streams = [_stream(body) for body in self._items(columns, where)]
-        batches = [batch for stream in streams for batch in stream]
-        table = pa.Table.from_batches(batches, streams[0].schema)
+        read = [self._decoded(body) for body in self._items(columns, where)]
+        table = pa.Table.from_batches([b for _, some in read for b in some], read[0][0])
         return tabular.give(self._restored(table, columns), self._kind)
 
     def stream(
@@ -165,13 +160,19 @@ class Table:
             yield from batch.to_pylist()
 
     def _batches(
-        self, size: int, seed: int | None, buffer: int, ahead: int, **what: Any
+        self,
+        size: int,
+        seed: int | None,
+        buffer: int,
+        ahead: int,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
     ) -> Iterator[Any]:
         if seed is None and buffer:
             seed = random.getrandbits(64)
         shuffle = None if seed is None else {"seed": seed % (1 << 64), "buffer": buffer}
-        streams = self._items(**what, batch=size, shuffle=shuffle, ahead=ahead)
-        items = (batch for body in streams for batch in _stream(body))
+        streams = self._items(columns, where, batch=size, shuffle=shuffle, ahead=ahead)
+        items = (self._restored(b, columns) for s in streams for b in self._decoded(s)[1])
         return tabular.cut(items, size)
 
     def _items(
@@ -192,6 +193,19 @@ class Table:
             # Of one that is not read to its end, this closes the connection, which ends it there.
             d.give(conn)
 
+    def _decoded(self, body: bytes | memoryview) -> tuple[Any, list[Any]]:
+        """The schema and batches of a stream, which are not copied."""
+        pa = tabular.arrow()
+        try:
+            stream = pa.ipc.open_stream(pa.py_buffer(body))
+            batches = list(stream)
+            for batch in batches:
+                batch.validate()
+            return stream.schema, batches
+        except (pa.ArrowException, OSError) as e:
+            text = f"node {self.system} sent rows that are none: {e}"
+            raise fault("internal", text, node=self.system) from e
+
     def _given(self, data: Any) -> Any:
         if data is not None:
             self._data, self._kind = data, tabular.kind_of(data)
@@ -204,13 +218,13 @@ class Table:
         if self._node is None:
             staged = self._staged()
             try:
-                write_files(rows, staged, self._partition_cols)
+                parquet.write_files(rows, staged, self._partition_cols)
                 self._ask(do, **{"with": staged})
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
             return
         with tempfile.TemporaryDirectory(prefix="rhd-table-") as folder:
-            write_files(rows, folder, self._partition_cols)
+            parquet.write_files(rows, folder, self._partition_cols)
             self._publish(do, Folder(folder, None, None), progress)
 
     def _publish(self, do: str, folder: Folder, progress: Progress | None) -> None:
@@ -239,7 +253,7 @@ class Table:
     def _restored(self, table: Any, columns: Sequence[str] | None) -> Any:
         """The same with columns of the types and in the order that they had when it was written:
         the names of folders say neither."""
-        kept = (table.schema.metadata or {}).get(_SCHEMA)
+        kept = (table.schema.metadata or {}).get(parquet.SCHEMA)
         if kept is None:
             return table
         pa = tabular.arrow()
@@ -258,7 +272,7 @@ class Table:
     def _partitions(table: Any, was: Any) -> list[str]:
         """The columns that are in the names of folders, where they had another type."""
         names = [n for n in table.column_names if was.get_field_index(n) >= 0]
-        marked = (was.metadata or {}).get(b"rhd.partitions", b"").decode().split("\0")
+        marked = (was.metadata or {}).get(parquet.PARTITIONS, b"").decode().split("\0")
         return [n for n in names if n in marked and table.schema.field(n).type != was.field(n).type]
 
     def _spot(self) -> tuple[str | None, str]:
@@ -302,71 +316,9 @@ def table(
     return Table(data, where, name, node, columns)
 
 
-def write_files(rows: Any, folder: str, partition_cols: Sequence[str]) -> None:
-    """Writes the batches of a reader as Parquet files: one, or some in each partition's folder."""
-    pa = tabular.arrow()
-    os.makedirs(folder, exist_ok=True)
-    # Files are read in the order of their names: what is added comes last.
-    name = f"part-{time.time_ns():019}-{uuid.uuid4().hex[:8]}"
-    schema = rows.schema
-    if partition_cols:
-        missing = [column for column in partition_cols if column not in schema.names]
-        if missing:
-            known = ", ".join(schema.names)
-            raise fault("not_found", f"there is no column {missing[0]!r}", hint=f"known: {known}")
-        schema = _marked(schema, partition_cols)
-        _write_partitions(rows, schema, folder, partition_cols, name)
-        if any(files for _, _, files in os.walk(folder)):
-            return
-        rows = ()
-    from pyarrow import parquet
-
-    with parquet.ParquetWriter(os.path.join(folder, f"{name}-0.parquet"), schema) as out:
-        for batch in rows:
-            if batch.num_rows:
-                out.write_table(pa.Table.from_batches([batch], schema), row_group_size=tabular.ROWS)
-
-
-def _write_partitions(
-    rows: Any, schema: Any, folder: str, columns: Sequence[str], name: str
-) -> None:
-    pa = tabular.arrow()
-    from pyarrow import dataset
-
-    keys = pa.schema([schema.field(column) for column in columns])
-    batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in rows)
-    options: dict[str, Any] = {}
-    if "preserve_order" in inspect.signature(dataset.write_dataset).parameters:
-        options["preserve_order"] = True
-    dataset.write_dataset(
-        pa.RecordBatchReader.from_batches(schema, batches),
-        folder,
-        format="parquet",
-        partitioning=dataset.partitioning(keys, flavor="hive"),
-        basename_template=name + "-{i}.parquet",
-        existing_data_behavior="overwrite_or_ignore",
-        max_partitions=_PARTITIONS,
-        max_rows_per_group=tabular.ROWS,
-        **options,
-    )
-
-
-def _marked(schema: Any, partition_cols: Sequence[str]) -> Any:
-    """A schema whose metadata says what it was before the names of folders got some columns."""
-    marked = "\0".join(partition_cols).encode()
-    was = schema.remove_metadata().with_metadata({b"rhd.partitions": marked})
-    text = base64.b64encode(was.serialize().to_pybytes())
-    return schema.with_metadata({**(schema.metadata or {}), _SCHEMA: text})
-
-
 def _plain(schema: Any) -> Any:
-    metadata = {k: v for k, v in (schema.metadata or {}).items() if k != _SCHEMA}
+    metadata = {k: v for k, v in (schema.metadata or {}).items() if k != parquet.SCHEMA}
     return schema.with_metadata(metadata or None)
-
-
-def _stream(body: memoryview) -> Any:
-    pa = tabular.arrow()
-    return pa.ipc.open_stream(pa.py_buffer(body))
 
 
 def _only(where: Where | None) -> list[dict[str, Any]]:
