@@ -51,6 +51,12 @@ def files(path: str) -> list[Path]:
     return sorted(Path(path).rglob("*.parquet"))
 
 
+def noise(rows: int) -> list[bytes]:
+    """Rows of 1,000 bytes, some of them alike."""
+    some = os.urandom(1 << 20)
+    return [some[(i * 1000) % 1_000_000 :][:1000] for i in range(rows)]
+
+
 def test_each_library_gets_back_what_it_wrote(mesh: Mesh, where: str, at: str) -> None:
     values: dict[str, Any] = {
         "pandas": numbers().to_pandas(),
@@ -259,13 +265,19 @@ def test_schemas_that_differ_become_one_where_nothing_is_lost(mesh: Mesh, at: st
 
 
 def test_a_reader_reads_the_table_that_it_began_to_read(mesh: Mesh, where: str, at: str) -> None:
-    table = rh.table(numbers(400_000), path=at, system=where).write()
+    # Files that are not opened before what goes before them was read.
+    os.makedirs(at)
+    for n in range(3):
+        rows = numbers(40_000, n * 40_000).append_column("noise", pa.array(noise(40_000)))
+        pq.write_table(rows, f"{at}/{n}.parquet")
+    table = rh.table(path=at, system=where)
     reading = table.stream(batch_size=1000)
     first = next(reading)
     table.write(numbers(10))
-    assert len(table) == 10
+    table.write(numbers(20))
+    assert len(table) == 20
     rest = [first, *reading]
-    assert [i for batch in rest for i in batch["id"].to_pylist()] == list(range(400_000))
+    assert [i for batch in rest for i in batch["id"].to_pylist()] == list(range(120_000))
     beside = Path(at).parent
     until(lambda: os.listdir(beside) == ["table"], "the old one is gone")
     reading = table.stream()
@@ -337,9 +349,7 @@ def test_what_is_asked_wrongly_is_said(mesh: Mesh, where: str, at: str) -> None:
 def test_a_table_is_streamed_in_little_memory(fresh: Fresh, at: str) -> None:
     node = fresh("alpha")
     os.makedirs(at)
-    noise = os.urandom(1 << 20)
-    rows = [noise[i : i + 1000] for i in range(0, 1_000_000, 1000)]
-    batch = pa.table({"blob": rows * 40, "n": list(range(40_000))})
+    batch = pa.table({"blob": noise(40_000), "n": list(range(40_000))})
     for n in range(12):
         # 40 MB each, when they are not compressed.
         pq.write_table(batch, f"{at}/{n:02}.parquet", use_dictionary=n % 2 == 0)
@@ -353,6 +363,8 @@ def test_a_table_is_streamed_in_little_memory(fresh: Fresh, at: str) -> None:
     total = sum(b.num_rows for b in table.stream(batch_size=256))
     assert total == 480_000
     assert sum(1 for _ in table.stream(256, shuffle_seed=1, shuffle_buffer=10_000)) == 1875
+    # Batches that the reader puts together, as each is more than travels at once.
+    assert [b.num_rows for b in table.stream(200_000)] == [200_000, 200_000, 80_000]
     assert peak() < 200, f"{peak()} MiB"
 
 
