@@ -36,10 +36,6 @@ impl Scene {
         Self { mesh, ended, running, queued }
     }
 
-    fn placed(&mut self) -> [&mut Placed; 3] {
-        [&mut self.ended, &mut self.running, &mut self.queued]
-    }
-
     fn status(&self, placed: &Placed) -> RunStatus {
         info(&self.mesh[2], &placed.id).unwrap().status
     }
