@@ -174,7 +174,7 @@ fn entry(
         let Some((hash, meta)) = read(&path, limit)? else { return Ok(None) };
         let Some(hash) = hash else { continue };
         let stamp = Stamp::of(&meta);
-        lock().insert(path, stamp, hash, SystemTime::now());
+        lock().insert(&path, stamp, hash, SystemTime::now());
         return Ok(Some(FileEntry { size: stamp.size, hash, exec: exec(&meta), link: None }));
     }
     Err(BlobError::Changed(path))

@@ -251,7 +251,7 @@ async fn an_edit_of_equal_size_is_seen_and_an_untouched_file_is_not_read_again()
     let fake = Hash::of(b"cached");
     let root = fs::canonicalize(bench.project.path()).unwrap();
     let stamp = crate::folders::Stamp::of(&meta);
-    bench.blobs.inner.cache.lock().unwrap().insert(root.join("a.py"), stamp, fake, later);
+    bench.blobs.inner.cache.lock().unwrap().insert(&root.join("a.py"), stamp, fake, later);
     let second = bench.snapshot().await;
     assert_eq!(second.manifest.files["a.py"].hash, fake);
     assert_eq!(first.project, second.project, "one project, two versions");

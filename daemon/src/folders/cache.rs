@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     fs::Metadata,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -56,11 +56,19 @@ impl Stamp {
     }
 }
 
+/// Stands for a path: there may be a million of them, and paths are long.
+type Key = [u8; 16];
+
+fn key(path: &Path) -> Key {
+    let hash = Hash::of(path.as_os_str().as_bytes());
+    *hash.as_bytes().first_chunk().unwrap_or(&[0; 16])
+}
+
 /// A bounded map from path and stamp to hash; the half not used lately is forgotten first.
 #[derive(Debug)]
 pub struct Cache {
-    recent: HashMap<PathBuf, (Stamp, Hash)>,
-    older: HashMap<PathBuf, (Stamp, Hash)>,
+    recent: HashMap<Key, (Stamp, Hash)>,
+    older: HashMap<Key, (Stamp, Hash)>,
     half: usize,
 }
 
@@ -72,11 +80,12 @@ impl Cache {
 
     /// The hash of a file, if it is in this state still.
     pub fn get(&mut self, path: &Path, stamp: Stamp) -> Option<Hash> {
-        let known = match self.recent.get(path) {
+        let key = key(path);
+        let known = match self.recent.get(&key) {
             Some(known) => *known,
             None => {
-                let (path, known) = self.older.remove_entry(path)?;
-                self.put(path, known);
+                let known = self.older.remove(&key)?;
+                self.put(key, known);
                 known
             }
         };
@@ -84,17 +93,17 @@ impl Cache {
     }
 
     /// Remembers a file, if its state says when it changes.
-    pub fn insert(&mut self, path: PathBuf, stamp: Stamp, hash: Hash, now: SystemTime) {
+    pub fn insert(&mut self, path: &Path, stamp: Stamp, hash: Hash, now: SystemTime) {
         if stamp.is_settled(now) {
-            self.put(path, (stamp, hash));
+            self.put(key(path), (stamp, hash));
         }
     }
 
-    fn put(&mut self, path: PathBuf, known: (Stamp, Hash)) {
+    fn put(&mut self, key: Key, known: (Stamp, Hash)) {
         if self.recent.len() >= self.half {
             self.older = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(path, known);
+        self.recent.insert(key, known);
     }
 }
 
@@ -112,9 +121,9 @@ mod tests {
     fn it_is_bounded_and_forgets_what_is_not_used() {
         let mut cache = Cache::new(8);
         let old = stamp(1, (1_000, 5));
-        let path = |i: usize| PathBuf::from(i.to_string());
+        let path = |i: usize| std::path::PathBuf::from(i.to_string());
         for i in 0..100 {
-            cache.insert(path(i), old, HASH, SystemTime::now());
+            cache.insert(&path(i), old, HASH, SystemTime::now());
             assert_eq!(cache.get(&path(0), old), Some(HASH), "in use at {i}");
             assert!(cache.recent.len() + cache.older.len() <= 8);
         }

@@ -1,6 +1,6 @@
 //! Files that come from the other side: small ones many at a time, large ones by pieces.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -30,52 +30,72 @@ const FILES: usize = 256;
 const BYTES: u64 = 2 << 20;
 
 /// Content that has to come, and where it goes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Fetch {
-    pub(super) entry: Entry,
     pub(super) spot: Spot,
     /// Further places of the same content.
     pub(super) also: Vec<Spot>,
 }
 
-/// Where a file goes.
-#[derive(Debug, Clone)]
+impl Fetch {
+    fn entry<'a>(&self, round: &'a Round) -> &'a Entry {
+        self.spot.entry(round)
+    }
+}
+
+/// Where a file goes: there are many of these.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
-    pub(super) path: String,
-    pub(super) exec: bool,
-    /// What was there when it was looked at.
-    pub(super) seen: Option<Stamp>,
+    /// Which of their entries it is.
+    pub(super) theirs: usize,
+    /// Which of ours was there when it was looked at.
+    pub(super) ours: Option<usize>,
     /// Whether that gets another name.
     pub(super) aside: bool,
-    /// Content of the file that was there.
-    pub(super) older: Option<Hash>,
 }
 
 /// A file that was written, and what it holds.
 #[derive(Debug)]
 pub(super) struct Learnt {
-    pub(super) path: PathBuf,
+    /// Which of their entries it is.
+    pub(super) theirs: usize,
     pub(super) stamp: Stamp,
-    pub(super) hash: Hash,
     pub(super) values: Values,
 }
 
 impl Spot {
+    /// What shall be there.
+    pub(super) fn entry<'a>(&self, round: &'a Round) -> &'a Entry {
+        &round.theirs[self.theirs]
+    }
+
+    /// What was there, in which state.
+    pub(super) fn seen(&self, round: &Round) -> Option<Stamp> {
+        self.ours.map(|ours| round.ours.stamps[ours])
+    }
+
+    /// Content of the file that was there.
+    fn older(&self, round: &Round) -> Option<Hash> {
+        let ours = &round.ours.entries[self.ours?];
+        ours.is_file().then_some(ours.hash)
+    }
+
     /// Gives what is there another name, if that shall be.
-    pub(super) fn clear(&self, target: &Target) -> Result<Option<String>, FolderError> {
-        let there = self.aside && target.has(&self.path)?;
-        there.then(|| target.aside(&self.path)).transpose()
+    pub(super) fn clear(&self, round: &Round) -> Result<Option<String>, FolderError> {
+        let path = &self.entry(round).path;
+        let there = self.aside && round.target.has(path)?;
+        there.then(|| round.target.aside(path)).transpose()
     }
 
     /// Puts a file there; the name that something else got for it.
     pub(super) fn put(
         &self,
-        target: &Target,
+        round: &Round,
         staged: Staged,
     ) -> Result<(Stamp, Option<String>), FolderError> {
-        let aside = self.clear(target)?;
-        let seen = self.seen.filter(|_| !self.aside);
-        let (stamp, moved) = target.put(staged, &self.path, seen)?;
+        let aside = self.clear(round)?;
+        let seen = self.seen(round).filter(|_| !self.aside);
+        let (stamp, moved) = round.target.put(staged, &self.entry(round).path, seen)?;
         Ok((stamp, moved.or(aside)))
     }
 }
@@ -88,10 +108,10 @@ pub(super) async fn all(
     fetches: Vec<Fetch>,
     meter: &Meter,
 ) -> Result<(), FolderError> {
-    meter.start(0, fetches.iter().map(|fetch| fetch.entry.size).sum());
+    meter.start(0, fetches.iter().map(|fetch| fetch.entry(round).size).sum());
     let (large, small): (Vec<Fetch>, Vec<Fetch>) =
-        fetches.into_iter().partition(|fetch| fetch.entry.size > PIECE);
-    let some = batches(small).into_iter().map(|batch| together(source, round, batch, meter));
+        fetches.into_iter().partition(|fetch| fetch.entry(round).size > PIECE);
+    let some = batches(round, small).into_iter().map(|batch| together(source, round, batch, meter));
     stream::iter(some).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
     for fetch in large {
         one(source, round, known, fetch, meter).await?;
@@ -99,14 +119,15 @@ pub(super) async fn all(
     Ok(())
 }
 
-fn batches(small: Vec<Fetch>) -> Vec<Vec<Fetch>> {
+fn batches(round: &Round, small: Vec<Fetch>) -> Vec<Vec<Fetch>> {
     let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
     for fetch in small {
-        if batch.len() >= FILES || bytes + fetch.entry.size > BYTES {
+        let size = fetch.entry(round).size;
+        if batch.len() >= FILES || bytes + size > BYTES {
             batches.push(std::mem::take(&mut batch));
             bytes = 0;
         }
-        bytes += fetch.entry.size;
+        bytes += size;
         batch.push(fetch);
     }
     batches.push(batch);
@@ -123,7 +144,10 @@ async fn together(
     if batch.is_empty() {
         return Ok(());
     }
-    let want = |f: &Fetch| Wanted { path: f.entry.path.clone(), size: f.entry.size, index: 0 };
+    let want = |fetch: &Fetch| {
+        let entry = fetch.entry(round);
+        Wanted { path: entry.path.clone(), size: entry.size, index: 0 }
+    };
     let mut replies = source.read(batch.iter().map(want).collect());
     let mut left = batch.into_iter();
     while let Some((parts, mut body)) = replies.soon().await? {
@@ -138,23 +162,25 @@ async fn together(
         })
         .await?;
     }
-    round.progress().changed.extend(left.map(|fetch| fetch.entry.path));
+    round.progress().changed.extend(left.map(|fetch| fetch.entry(round).path.clone()));
     replies.end::<()>().await
 }
 
 /// Writes one small file, wherever it goes.
 fn write(round: &Round, fetch: &Fetch, bytes: &[u8]) -> Result<(), FolderError> {
-    if bytes.len() as u64 != fetch.entry.size || Hash::of(bytes) != fetch.entry.hash {
-        round.progress().changed.push(fetch.entry.path.clone());
+    let entry = fetch.entry(round);
+    if bytes.len() as u64 != entry.size || Hash::of(bytes) != entry.hash {
+        round.progress().changed.push(entry.path.clone());
         return Ok(());
     }
     round.progress().done.moved += bytes.len() as u64;
     for spot in std::iter::once(&fetch.spot).chain(&fetch.also) {
-        let put = round.target.stage(spot.exec).and_then(|staged| {
-            staged.file.write_all_at(bytes, 0).map_err(FolderError::file("write", &spot.path))?;
-            spot.put(&round.target, staged)
+        let entry = spot.entry(round);
+        let put = round.target.stage(entry.exec).and_then(|staged| {
+            staged.file.write_all_at(bytes, 0).map_err(FolderError::file("write", &entry.path))?;
+            spot.put(round, staged)
         });
-        settle(round, spot, fetch.entry.hash, Values::new(), put)?;
+        settle(round, spot, Values::new(), put)?;
     }
     Ok(())
 }
@@ -163,18 +189,16 @@ fn write(round: &Round, fetch: &Fetch, bytes: &[u8]) -> Result<(), FolderError> 
 fn settle(
     round: &Round,
     spot: &Spot,
-    hash: Hash,
     values: Values,
     put: Result<(Stamp, Option<String>), FolderError>,
 ) -> Result<(), FolderError> {
     match put {
         Ok((stamp, moved)) => {
-            round.placed(&spot.path, moved);
-            let path = round.target.tree().path().join(&spot.path);
-            round.progress().learnt.push(Learnt { path, stamp, hash, values });
+            round.placed(spot.theirs, moved);
+            round.progress().learnt.push(Learnt { theirs: spot.theirs, stamp, values });
             Ok(())
         }
-        Err(error) => round.note(&spot.path, error),
+        Err(error) => round.note(&spot.entry(round).path, error),
     }
 }
 
@@ -186,31 +210,31 @@ async fn one(
     fetch: Fetch,
     meter: &Meter,
 ) -> Result<(), FolderError> {
+    let entry = fetch.entry(round);
     let older = fetch
         .spot
-        .older
+        .older(round)
         .and_then(|hash| known.values(hash))
-        .and_then(|values| Some((round.target.tree().read(&fetch.spot.path).ok()?, values)));
-    let staged = match round.target.part(&fetch.entry) {
+        .and_then(|values| Some((round.target.tree().read(&entry.path).ok()?, values)));
+    let staged = match round.target.part(entry) {
         Ok(staged) => staged,
-        Err(error) => return round.note(&fetch.entry.path, error),
+        Err(error) => return round.note(&entry.path, error),
     };
-    let Some(came) = large::fetch(source, &fetch.entry, &staged, older, meter).await? else {
-        round.progress().changed.push(fetch.entry.path);
+    let Some(came) = large::fetch(source, entry, &staged, older, meter).await? else {
+        round.progress().changed.push(entry.path.clone());
         return Ok(());
     };
     let round = round.clone();
     blocking(move || {
         round.progress().done.moved += came.bytes;
-        let mut whole =
-            staged.file.try_clone().map_err(FolderError::file("read", &fetch.entry.path))?;
-        let put = fetch.spot.put(&round.target, staged);
-        let values = came.values.to_vec();
-        settle(&round, &fetch.spot, fetch.entry.hash, values, put)?;
+        let path = &fetch.entry(&round).path;
+        let mut whole = staged.file.try_clone().map_err(FolderError::file("read", path))?;
+        let put = fetch.spot.put(&round, staged);
+        settle(&round, &fetch.spot, came.values.to_vec(), put)?;
         for spot in &fetch.also {
-            let put = copied(&mut whole, &round.target, spot.exec)
-                .and_then(|staged| spot.put(&round.target, staged));
-            settle(&round, spot, fetch.entry.hash, Values::new(), put)?;
+            let put = copied(&mut whole, &round.target, spot.entry(&round).exec)
+                .and_then(|staged| spot.put(&round, staged));
+            settle(&round, spot, Values::new(), put)?;
         }
         Ok(())
     })

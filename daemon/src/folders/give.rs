@@ -106,7 +106,7 @@ pub(super) fn proof(
         None => {
             let read = digest::digest(&file, size, digest::threads());
             let (hash, values) = read.map_err(FolderError::file("read", &full))?;
-            known.learn(full.clone(), Stamp::of(&meta), hash, values.clone());
+            known.learn(&full, Stamp::of(&meta), hash, values.clone());
             values.into()
         }
     };

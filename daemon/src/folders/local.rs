@@ -20,8 +20,9 @@ use super::{
 /// Does them; what has to be fetched is returned, each content once.
 pub(super) fn apply(round: &Arc<Round>, mode: Mode) -> Result<Vec<Fetch>, FolderError> {
     let steps = plan(mode, &round.common, &round.theirs, &round.ours.entries);
-    round.progress().undone =
-        steps.iter().filter(|s| is_taken(s)).map(|s| s.path.to_owned()).collect();
+    for step in steps.iter().filter(|step| is_taken(step)) {
+        round.progress().undone[theirs(round, step)] = true;
+    }
     // Before anything is removed that they may be copies of.
     let (staged, rest) = copies(round, &steps)?;
     clear(round, &steps)?;
@@ -40,12 +41,12 @@ pub(super) fn apply(round: &Arc<Round>, mode: Mode) -> Result<Vec<Fetch>, Folder
             }
             continue;
         }
-        let spot = spot(round, step, entry);
+        let spot = spot(round, step);
         match of.get(&entry.hash) {
             Some(at) => fetches[*at].also.push(spot),
             None => {
                 of.insert(entry.hash, fetches.len());
-                fetches.push(Fetch { entry: entry.clone(), spot, also: Vec::new() });
+                fetches.push(Fetch { spot, also: Vec::new() });
             }
         }
     }
@@ -56,14 +57,21 @@ fn is_taken(step: &Step<'_>) -> bool {
     matches!(step.fate, Fate::Take | Fate::Aside)
 }
 
-fn spot(round: &Round, step: &Step<'_>, entry: &Entry) -> Spot {
+fn spot(round: &Round, step: &Step<'_>) -> Spot {
     Spot {
-        path: entry.path.clone(),
-        exec: entry.exec,
-        seen: step.ours.and_then(|_| round.ours.stamp(step.path)),
+        theirs: theirs(round, step),
+        ours: step.ours.and_then(|_| at(&round.ours.entries, step.path)),
         aside: step.fate == Fate::Aside,
-        older: step.ours.filter(|ours| ours.is_file()).map(|ours| ours.hash),
     }
+}
+
+/// Which of their entries a step takes.
+fn theirs(round: &Round, step: &Step<'_>) -> usize {
+    at(&round.theirs, step.path).unwrap_or_default()
+}
+
+fn at(entries: &[Entry], path: &str) -> Option<usize> {
+    entries.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()
 }
 
 type Copied<'a> = (Vec<(&'a Step<'a>, Staged)>, Vec<&'a Step<'a>>);
@@ -145,17 +153,17 @@ fn blocked<'a>(steps: &[Step<'_>], path: &'a str) -> &'a str {
 /// Puts an entry in its place: a file that is whole, or a link or folder.
 fn place(round: &Round, step: &Step<'_>, file: Option<Staged>) -> Result<(), FolderError> {
     let Some(entry) = step.theirs else { return Ok(()) };
-    let spot = spot(round, step, entry);
+    let spot = spot(round, step);
     let placed = match file {
-        Some(file) => spot.put(&round.target, file).map(|(_, moved)| moved),
-        None => spot.clear(&round.target).and_then(|aside| {
-            let seen = spot.seen.filter(|_| aside.is_none());
+        Some(file) => spot.put(round, file).map(|(_, moved)| moved),
+        None => spot.clear(round).and_then(|aside| {
+            let seen = spot.seen(round).filter(|_| aside.is_none());
             Ok(round.target.make(entry, seen)?.or(aside))
         }),
     };
     match placed {
         Ok(moved) => {
-            round.placed(step.path, moved);
+            round.placed(spot.theirs, moved);
             Ok(())
         }
         Err(error) => round.note(step.path, error),

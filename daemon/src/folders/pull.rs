@@ -10,7 +10,6 @@
 //! stays, and is known to be in common.
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -62,8 +61,8 @@ pub(super) struct Round {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) done: Synced,
-    /// Paths of theirs that are not here yet.
-    pub(super) undone: HashSet<String>,
+    /// For each of their entries, whether it is not here yet.
+    pub(super) undone: Vec<bool>,
     /// Paths that changed while they came.
     pub(super) changed: Vec<String>,
     /// Files that were written, to be known next time.
@@ -95,10 +94,10 @@ impl Round {
     }
 
     /// Notes that an entry is here; and under which name, if anything had to make room for it.
-    pub(super) fn placed(&self, path: &str, moved: Option<String>) {
+    pub(super) fn placed(&self, theirs: usize, moved: Option<String>) {
         let mut progress = self.progress();
         progress.done.written += 1;
-        progress.undone.remove(path);
+        progress.undone[theirs] = false;
         progress.done.set_aside(moved);
     }
 
@@ -110,13 +109,10 @@ impl Round {
             let at = self.common.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()?;
             Some(self.common[at].clone())
         };
-        let now = agreed(&steps).into_iter().filter_map(|entry| {
-            match progress.undone.contains(&entry.path) {
-                true => before(&entry.path),
-                false => Some(entry),
-            }
-        });
-        now.collect()
+        // A step for each of theirs, in the same order.
+        let now = agreed(&steps).into_iter().zip(&progress.undone);
+        now.filter_map(|(entry, undone)| if *undone { before(&entry.path) } else { Some(entry) })
+            .collect()
     }
 }
 
@@ -194,7 +190,8 @@ impl Pull<'_> {
             skipped: scanned.skipped,
             ..Synced::default()
         };
-        let progress = Mutex::new(Progress { done, ..Progress::default() });
+        let undone = vec![false; theirs.len()];
+        let progress = Mutex::new(Progress { done, undone, ..Progress::default() });
         let round = Arc::new(Round { common, theirs, ours, target, there, progress });
         let worked = self.work(&round).await;
         self.remember(&round, worked.is_ok()).await?;
@@ -221,7 +218,8 @@ impl Pull<'_> {
                 (std::mem::take(&mut progress.learnt), progress.changed.is_empty())
             };
             for file in learnt {
-                known.learn(file.path, file.stamp, file.hash, file.values);
+                let entry = &round.theirs[file.theirs];
+                known.learn(&to.join(&entry.path), file.stamp, entry.hash, file.values);
             }
             round.target.finish(all && left);
             let agreed = round.agreed(mode);

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, Metadata},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -72,7 +72,7 @@ impl Known {
     }
 
     /// Notes what a file's hash is.
-    pub(super) fn learn(&self, path: PathBuf, stamp: Stamp, hash: Hash, values: Values) {
+    pub(super) fn learn(&self, path: &Path, stamp: Stamp, hash: Hash, values: Values) {
         if !values.is_empty() {
             let mut proofs = self.values.lock().unwrap_or_else(PoisonError::into_inner);
             if proofs.pieces + values.len() > PROOFS {
@@ -295,7 +295,7 @@ fn hash(path: &Path, known: &Known, threads: usize) -> Hashed {
         if Stamp::of(&after) != before {
             return Ok(None);
         }
-        known.learn(path.into(), before, hash, values);
+        known.learn(path, before, hash, values);
         Ok(Some(Hashed::Is(hash, before, is_executable(&after))))
     };
     for _ in 0..TRIES {
