@@ -89,3 +89,13 @@ impl Asker {
             .on(&node)
     }
 }
+
+/// A value as the body of an answer.
+pub fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
+    frame::to_vec(value).map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
+}
+
+/// The error for a question that makes no sense.
+pub fn refused(why: &str) -> ErrorInfo {
+    ErrorInfo::new(ErrorKind::BadRequest, why)
+}

@@ -46,6 +46,7 @@ pub use replies::{Answer, Failed, Replies};
 pub use spool::SpoolConfig;
 
 use crate::{
+    asked::Asker,
     blobs::Blobs,
     folders::Folders,
     framed::Body,
@@ -96,6 +97,8 @@ struct Inner {
     blobs: Blobs,
     runs: Runs,
     folders: Folders,
+    /// Asks other nodes about themselves and their runs.
+    asker: Asker,
     installs: install::Locks,
     intake: intake::Intake,
     capacity: capacity::Capacity,
@@ -115,6 +118,7 @@ impl Calls {
         tasks: TaskTracker,
     ) -> Self {
         let Rooms { naming, workers, mesh, blobs, runs, folders, telemetry } = rooms;
+        let asker = Asker::new(mesh.clone(), naming.clone(), wire::ADMIN);
         let intake = intake::Intake::of_this_machine(machine.spool);
         let (installs, capacity) =
             (install::Locks::default(), capacity::Capacity::new(machine.offer));
@@ -125,6 +129,7 @@ impl Calls {
             blobs,
             runs,
             folders,
+            asker,
             installs,
             intake,
             capacity,

@@ -49,6 +49,9 @@ pub use self::{config::Config, error::DataError};
 use self::{gc::Pressure, ledger::Ledger, names::Names, store::Store};
 use crate::{asked::Asker, mesh::Mesh, naming::Naming};
 
+/// How long a node may take to say what it knows of data, its link included.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long a node that sent wrong bytes is asked only when nobody else has what is wanted.
 const DISTRUST: Duration = Duration::from_secs(600);
 

@@ -24,6 +24,7 @@ mod list;
 mod local;
 mod place;
 mod pull;
+mod round;
 mod scan;
 mod source;
 mod sync;

@@ -31,6 +31,7 @@ mod live;
 mod prune;
 mod recent;
 mod records;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
@@ -55,9 +56,9 @@ use tokio_util::sync::CancellationToken;
 pub use admitted::{Admitted, Running};
 pub use attached::Attached;
 pub use config::Config;
-pub use copies::Sealed;
 pub use error::no_name;
 pub use live::{Recording, Source};
+pub use sealed::Sealed;
 
 use admitted::Admissions;
 use attached::answer;
@@ -111,7 +112,7 @@ impl Runs {
         }
         let incoming = dir.join("incoming");
         copies::open(&incoming)?;
-        let (sealed, told) = copies::queue();
+        let (sealed, told) = sealed::queue();
         let journal = Journal::open(&dir.join("journal"), config.journal_bytes)?;
         let admissions = Arc::new(Admissions {
             me,

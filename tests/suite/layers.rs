@@ -73,7 +73,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("runs", &["framed"], "runs keep what calls hand them"),
     (
         "calls",
-        &["blobs", "folders", "framed", "mesh", "naming", "runs", "telemetry", "workers"],
+        &["asked", "blobs", "folders", "framed", "mesh", "naming", "runs", "telemetry", "workers"],
         "calls serve api, not see it",
     ),
     (

@@ -3,15 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rhd_protocol::{
-    call::Reply,
-    error::{ErrorInfo, ErrorKind},
-};
+use rhd_protocol::{call::Reply, error::ErrorInfo};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::progress::Out;
+use super::{progress::Out, refused};
 use crate::{
     framed::{self, Frame},
     mesh::Stream,
@@ -98,8 +95,4 @@ async fn write(stream: &mut Stream, reply: &Frame, pause: Duration) -> Result<()
     let lost = |why: &dyn std::fmt::Display| refused(&format!("its answer was not read: {why}"));
     let written = tokio::time::timeout(pause, framed::write(&mut stream.send, reply)).await;
     written.map_err(|_| lost(&"it took too long"))?.map_err(|e| lost(&e))
-}
-
-fn refused(why: &str) -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::BadRequest, why)
 }

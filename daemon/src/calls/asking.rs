@@ -2,14 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::future::join_all;
 use rhd_protocol::{
     VERSION,
     api::Request,
-    call::{Call, Reply},
+    call::Call,
     error::{ErrorInfo, ErrorKind},
-    frame::{self, MAX_BODY},
     id::{CallId, NodeId},
     machine::receipt::{Heard, Known, Receipt, merge},
     name::Name,
@@ -19,12 +17,7 @@ use rhd_protocol::{
 use serde::de::DeserializeOwned;
 
 use super::{Answer, Inner, Outbox, Replies, copies, peer, remote};
-use crate::{
-    framed::{self, Frame},
-    mesh::Priority,
-    naming::Route,
-    runs,
-};
+use crate::{mesh::Priority, naming::Route, runs};
 
 /// How long a node may take to say what it knows, its link included.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -357,33 +350,8 @@ async fn question<T: DeserializeOwned>(
     peer: NodeId,
     request: &Request,
 ) -> Result<T, ErrorInfo> {
-    question_within(inner, peer, request, PATIENCE).await
-}
-
-/// The same, within another time.
-pub(super) async fn question_within<T: DeserializeOwned>(
-    inner: &Inner,
-    peer: NodeId,
-    request: &Request,
-    patience: Duration,
-) -> Result<T, ErrorInfo> {
-    let node = inner.name_of(peer);
-    let lost = |e: &dyn std::fmt::Display| {
-        ErrorInfo::new(ErrorKind::PeerLost, format!("node {node} did not answer: {e}")).on(&node)
-    };
-    let ask = async {
-        let mut stream = remote::open(inner, peer, wire::ADMIN, Priority::Sync).await?;
-        framed::send(&mut stream.send, request, Bytes::new()).await.map_err(|e| lost(&e))?;
-        let frame: Option<Frame> =
-            framed::read(&mut stream.recv, MAX_BODY).await.map_err(|e| lost(&e))?;
-        let frame = frame.ok_or_else(|| lost(&"the stream ended"))?;
-        match frame.header::<Reply>().map_err(|e| lost(&e))? {
-            Reply::Done { .. } => frame::decode(&frame.body).map_err(|e| lost(&e)),
-            Reply::Fail { error, .. } => Err(error.on(&node)),
-            _ => Err(lost(&"it said something else")),
-        }
-    };
-    tokio::time::timeout(patience, ask).await.unwrap_or_else(|_| Err(lost(&"it took too long")))
+    let answer = tokio::time::timeout(PATIENCE, inner.asker.value(peer, request)).await;
+    answer.unwrap_or_else(|_| Err(inner.asker.lost(peer, &"it took too long")))
 }
 
 /// Passes a question on, and the replies back as they come.

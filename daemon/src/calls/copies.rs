@@ -12,11 +12,13 @@ use rhd_protocol::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Inner, asking};
+use super::Inner;
 use crate::runs::Sealed;
 
 /// Copies that are told of at once.
 const AT_ONCE: usize = 16;
+/// How long it may take a node to fetch a copy.
+const LONG: Duration = Duration::from_secs(600);
 /// Seconds that it waits for a caller's node that can't be reached, time after time.
 const AGAIN: [u64; 6] = [5, 30, 120, 600, 1800, 3600];
 
@@ -60,7 +62,9 @@ async fn offer(inner: &Inner, record: &Sealed) -> Result<(), ErrorInfo> {
     let grant = Some(inner.folders.grant(record.path.clone(), record.to));
     let ask = RunAsk::Keep { from: Place { node: None, path, grant } };
     let request = Request::Run { v: VERSION, run: record.id.to_string(), node: None, ask };
-    asking::question_within(inner, record.to, &request, Duration::from_secs(600)).await
+    let asked = inner.asker.value(record.to, &request);
+    let answer = tokio::time::timeout(LONG, asked).await;
+    answer.unwrap_or_else(|_| Err(inner.asker.lost(record.to, &"it took too long")))
 }
 
 /// Keeps the record of a run that has ended on `peer`, if its call came from here.

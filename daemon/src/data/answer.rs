@@ -8,15 +8,13 @@ use rhd_protocol::{
     call::{Codec, Reply},
     data::{BlobInfo, CHUNK, Content, DataAsk, MAX_HASHES, MAX_HOLDERS},
     error::{ErrorInfo, ErrorKind},
-    frame::to_vec,
     id::{Hash, NodeId},
     membership::Role,
 };
-use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    Data,
+    ANSWER, Data,
     error::DataError,
     fetch,
     gc::{self, Pressure},
@@ -24,13 +22,10 @@ use super::{
     lock, put, verify,
 };
 use crate::{
-    asked::{Meter, Out, telling},
+    asked::{Meter, Out, refused, telling, value},
     framed::{Body, Frame},
     naming::Route,
 };
-
-/// How long a node may take to say whether it knows a name, its link included.
-pub(super) const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Data {
     /// Does what a client asks, here or on `node`. What it says meanwhile goes to `out`, which holds
@@ -344,14 +339,6 @@ async fn send(out: &Out, bytes: Bytes) -> Result<(), ErrorInfo> {
     let reply = Reply::Item { id: None, codec: Codec::Msgpack, parts: vec![bytes.len() as u64] };
     let frame = Frame::new(&reply, bytes).map_err(|e| refused(&e.to_string()))?;
     out.send(frame).await.map_err(|_| refused("nobody reads it any more"))
-}
-
-pub(super) fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
-    to_vec(value).map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
-}
-
-pub(super) fn refused(why: &str) -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::BadRequest, why)
 }
 
 fn check(content: &Content) -> Result<(), ErrorInfo> {

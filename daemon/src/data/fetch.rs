@@ -26,7 +26,7 @@ use rhd_protocol::{
 use tokio::time::{sleep_until, timeout};
 
 use super::{
-    Data, Shelf,
+    ANSWER, Data, Shelf,
     error::DataError,
     gc::{self, Lease},
     lock,
@@ -38,8 +38,6 @@ use crate::{
     mesh::{Priority, Route},
 };
 
-/// How long a node may take to say whether it has a blob, its link included.
-const ANSWER: Duration = Duration::from_secs(5);
 /// After so many bytes it is seen to whether the disk has room for more.
 const LOOK: u64 = 1 << 20;
 /// Ranges that are asked for start and end at a multiple of this.

@@ -11,14 +11,11 @@ use rhd_protocol::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Data,
-    answer::{ANSWER, refused, value},
-    fetch,
-    gc::Lease,
-    versions::MAX_NAMES,
+use super::{ANSWER, Data, fetch, gc::Lease, versions::MAX_NAMES};
+use crate::{
+    asked::{Meter, refused, value},
+    mesh,
 };
-use crate::{asked::Meter, mesh};
 
 /// A name that content gets, who gives it, and what made the content.
 #[derive(Debug)]

@@ -10,10 +10,8 @@ use rhd_protocol::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Data,
-    answer::{ANSWER, refused},
-};
+use super::{ANSWER, Data};
+use crate::asked::refused;
 
 impl Data {
     /// The records of this node that tell how these came about.

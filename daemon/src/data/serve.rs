@@ -6,10 +6,7 @@ use iroh_blobs::{
     protocol::Request,
     provider::{StreamPair, events::EventSender, handle_get},
 };
-use rhd_protocol::{
-    error::{ErrorInfo, ErrorKind},
-    wire,
-};
+use rhd_protocol::{error::ErrorInfo, wire};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -17,7 +14,7 @@ use super::{
     streams::{Reader, Writer},
 };
 use crate::{
-    asked,
+    asked::{self, refused},
     mesh::{Priority, Stream},
 };
 
@@ -53,10 +50,6 @@ async fn chunks(data: Data, stream: Stream) -> Result<(), ErrorInfo> {
         _ => return Err(refused("it asked for what is not served")),
     }
     writer.finish().await.map_err(|e| refused(&e.to_string()))
-}
-
-fn refused(why: &str) -> ErrorInfo {
-    ErrorInfo::new(ErrorKind::BadRequest, why)
 }
 
 /// Answers one question.

@@ -5,19 +5,17 @@ use std::path::{Path, PathBuf};
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     folder::{FolderAsk, Place, Scanned, is_sound},
-    frame::to_vec,
     id::{Hash, NodeId},
     machine::reconcile::Mode,
     membership::Role,
 };
-use serde::Serialize;
 
 use super::{
     Folders, absolute, blocking, error::FolderError, give, list, pull::Pull, scan::scan,
     source::Source, watch,
 };
 use crate::{
-    asked::{Meter, Out, telling},
+    asked::{Meter, Out, telling, value},
     naming::Route,
 };
 
@@ -248,8 +246,4 @@ impl Folders {
 
 fn overlap(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
-}
-
-pub(super) fn value(value: &impl Serialize) -> Result<Vec<u8>, ErrorInfo> {
-    to_vec(value).map_err(|e| ErrorInfo::new(ErrorKind::Internal, format!("answer: {e}")))
 }

@@ -17,7 +17,7 @@ use super::{
     error::FolderError,
     large,
     place::{Staged, Target},
-    pull::Round,
+    round::{Learnt, Round},
     scan::Known,
     source::Source,
 };
@@ -52,15 +52,6 @@ pub(super) struct Spot {
     pub(super) ours: Option<usize>,
     /// Whether that gets another name.
     pub(super) aside: bool,
-}
-
-/// A file that was written, and what it holds.
-#[derive(Debug)]
-pub(super) struct Learnt {
-    /// Which of their entries it is.
-    pub(super) theirs: usize,
-    pub(super) stamp: Stamp,
-    pub(super) values: Values,
 }
 
 impl Spot {

@@ -14,7 +14,7 @@ use super::{
     error::FolderError,
     fetch::{Fetch, Spot},
     place::Staged,
-    pull::{Report as _, Round},
+    round::{Report as _, Round},
 };
 
 /// Does them; what has to be fetched is returned, each content once.

@@ -12,8 +12,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Folders, answer::value};
-use crate::{asked::Out, framed::Frame};
+use super::Folders;
+use crate::{
+    asked::{Out, value},
+    framed::Frame,
+};
 
 /// A folder of a node that is known by its id.
 #[derive(Debug, Clone)]

@@ -18,26 +18,8 @@ use super::{
     folder::{self, Folder},
     lock,
     records::Records,
+    sealed::Sealed,
 };
-
-/// Records that wait to be told of; what finds no room stays with its host only.
-const WAITING: usize = 1024;
-
-/// A record that will not change any more.
-#[derive(Debug)]
-pub struct Sealed {
-    /// Whose.
-    pub id: CallId,
-    /// The node of the caller.
-    pub to: NodeId,
-    /// Its folder.
-    pub path: PathBuf,
-}
-
-/// Where records go that are told of.
-pub(super) fn queue() -> (mpsc::Sender<Sealed>, mpsc::Receiver<Sealed>) {
-    mpsc::channel(WAITING)
-}
 
 /// Empties the folder of copies that did not come whole.
 pub(super) fn open(dir: &Path) -> io::Result<()> {

@@ -18,9 +18,9 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Config,
     admitted::Admissions,
-    copies::Sealed,
     error,
     folder::{Folder, Meta},
+    sealed::Sealed,
 };
 
 /// The records of this node, and what stands behind those that are being written.
