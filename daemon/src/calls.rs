@@ -39,6 +39,7 @@ use rhd_protocol::{
     service::{ServiceAd, ServiceKind},
     wire,
 };
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use outbox::Outbox;
@@ -97,6 +98,8 @@ struct Inner {
     blobs: Blobs,
     runs: Runs,
     folders: Folders,
+    /// Held while the copy of a record comes.
+    copying: Semaphore,
     /// Asks other nodes about themselves and their runs.
     asker: Asker,
     installs: install::Locks,
@@ -129,6 +132,7 @@ impl Calls {
             blobs,
             runs,
             folders,
+            copying: Semaphore::new(copies::COMING),
             asker,
             installs,
             intake,

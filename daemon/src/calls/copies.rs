@@ -17,6 +17,8 @@ use crate::runs::Sealed;
 
 /// Copies that are told of at once.
 const AT_ONCE: usize = 16;
+/// Copies that come at once.
+pub(super) const COMING: usize = 4;
 /// How long it may take a node to fetch a copy.
 const LONG: Duration = Duration::from_secs(600);
 /// Seconds that it waits for a caller's node that can't be reached, time after time.
@@ -74,10 +76,11 @@ pub(super) async fn keep(
     id: CallId,
     from: Place,
 ) -> Result<(), ErrorInfo> {
+    let Ok(_place) = inner.copying.acquire().await else { return Ok(()) };
     let Some((to, limit)) = inner.runs.room_for(id).await? else { return Ok(()) };
     if let Err(error) = inner.folders.fetch(peer, from, &to, limit).await {
         inner.runs.drop_incoming(id).await;
         return Err(error);
     }
-    inner.runs.take_in(id).await
+    inner.runs.take_in(id, inner.name_of(peer)).await
 }

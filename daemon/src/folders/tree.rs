@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rhd_protocol::wire::safe_path;
 use rustix::{
     fs::{self, AtFlags, Mode, OFlags, RenameFlags, Stat},
     io::Errno,
@@ -44,6 +45,10 @@ impl Tree {
 
     /// The folder that something is in, and its name there; made where there is none, if `make`.
     fn at<'a>(&self, path: &'a str, make: bool) -> io::Result<(Arc<OwnedFd>, &'a str)> {
+        // Whoever asks: `..` would lead out of it.
+        if !safe_path(path) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let Some((folder, name)) = path.rsplit_once('/') else {
             return Ok((self.root.clone(), path));
         };
@@ -51,6 +56,9 @@ impl Tree {
     }
 
     fn folder(&self, folder: &str, make: bool) -> io::Result<Arc<OwnedFd>> {
+        if !safe_path(folder) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((path, fd)) = &*last()
             && path == folder
@@ -185,6 +193,12 @@ mod tests {
         symlink(out.path(), dir.path().join("out")).unwrap();
         symlink(out.path().join("secret"), dir.path().join("secret")).unwrap();
         let tree = Tree::open(dir.path()).unwrap();
+        for out in ["../x", "..", ".", "a/../../x", "/etc/passwd", ""] {
+            assert!(tree.read(out).is_err() && tree.stat(out).is_err(), "{out}");
+            assert!(tree.write(out, false, true).is_err() && tree.make(out).is_err(), "{out}");
+            assert!(tree.remove(out, false).is_err() && tree.link(out, "x").is_err(), "{out}");
+            assert!(tree.rename("secret", out, true).is_err(), "{out}");
+        }
         assert!(tree.read("out/secret").is_err());
         assert!(tree.read("secret").is_err());
         assert!(tree.write("out/new", false, false).is_err());

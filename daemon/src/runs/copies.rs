@@ -65,14 +65,15 @@ impl Runs {
         Ok((!known).then(|| (self.records.incoming.join(id.to_string()), limit)))
     }
 
-    /// Takes in the copy that has come for `id`, if it is what it should be: the whole record of a run
-    /// that was called from here.
-    pub async fn take_in(&self, id: CallId) -> Result<(), ErrorInfo> {
+    /// Takes in the copy that has come for `id` from the node `host`, if it is what it should be: the
+    /// whole record of a run there that was called from here.
+    pub async fn take_in(&self, id: CallId, host: String) -> Result<(), ErrorInfo> {
         let me = self.records.admissions.me;
         let taken = self.records.blocking(move |records| {
             let came = Folder::of(&records.incoming, id);
             let meta = came.read().filter(|meta| {
-                meta.info.id == id && meta.from == me && meta.info.status != RunStatus::Running
+                let ended = meta.info.status != RunStatus::Running;
+                meta.info.id == id && meta.from == me && meta.info.host == host && ended
             });
             let Some(mut meta) = meta else {
                 let _ = came.remove();

@@ -280,7 +280,7 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
     let (host, caller) = (Room::new(Config::default()), Room::new(Config::default()));
     let mut sealed = host.runs.sealed().unwrap();
     let me = caller.runs.records.admissions.me;
-    let mut send = async |id: u8, from: NodeId, tear: bool, as_id: u8| {
+    let mut send = async |id: u8, from: NodeId, tear: bool, as_id: u8, host_name: &str| {
         let mut call = Call::new(CallId::from_bytes([id; 16]), "/a/f");
         call.run = Some(RunOptions { name: format!("/a/n{id}"), detach: true, get: false });
         let recorded = host.runs.record(&call, &Bytes::new(), from).await.unwrap();
@@ -301,16 +301,17 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
         if tear {
             fs::write(to.join("meta"), b"half").unwrap();
         }
-        let taken = caller.runs.take_in(id).await;
+        let taken = caller.runs.take_in(id, host_name.to_owned()).await;
         assert!(!to.exists(), "nothing is left of it");
         taken.map(|()| id)
     };
     let stranger = NodeId::from_bytes([9; 32]);
     // The host has the id of the caller, as both rooms are node 1: its own calls are not told of.
-    let id = send(1, me, false, 1).await.unwrap();
-    assert!(send(2, stranger, false, 2).await.is_err(), "called by another node");
-    assert!(send(3, me, true, 3).await.is_err(), "torn");
-    assert!(send(4, me, false, 5).await.is_err(), "another run");
+    let id = send(1, me, false, 1, "here").await.unwrap();
+    assert!(send(2, stranger, false, 2, "here").await.is_err(), "called by another node");
+    assert!(send(3, me, true, 3, "here").await.is_err(), "torn");
+    assert!(send(4, me, false, 5, "here").await.is_err(), "another run");
+    assert!(send(6, me, false, 6, "another").await.is_err(), "run by another node");
     assert!(caller.runs.has_copy(id).await);
     assert_eq!(caller.runs.room_for(id).await.unwrap(), None, "it is here");
     let info = caller.runs.info(id, None).await.unwrap();

@@ -1,5 +1,7 @@
 //! Who may do what.
 
+use rhd_protocol::folder::Wanted;
+
 use super::*;
 
 #[tokio::test]
@@ -31,6 +33,16 @@ async fn a_node_that_only_serves_reads_what_it_was_granted() {
         error.kind = ErrorKind::PermissionDenied;
         error
     }));
+    // Nor does a path in it lead out.
+    let of =
+        Place { node: None, path: one.at("x").display().to_string(), grant: Some(grant.clone()) };
+    let source = Source::new(&other.folders, one.id(), of.clone());
+    let want = |path: &str| Wanted { path: path.into(), size: 1, index: 0 };
+    let mut pieces = source.read(vec![want("a"), want("../y/b"), want("/etc/hostname")]);
+    let (parts, bytes) = soon(pieces.next()).await.unwrap().unwrap();
+    assert_eq!((parts, bytes.as_ref()), (vec![1, 0, 0], &b"1"[..]));
+    let (file, size) = ("../y/b".to_owned(), 2 << 20);
+    assert!(scan(&FolderAsk::Pieces { of, file, size }).await.is_err());
     let stranger = one.folders.inner.grants.give(one.at("y"), one.id());
     denied(scan(&ask("y", Some(&stranger))).await);
     // It changes nothing, whatever it shows.
