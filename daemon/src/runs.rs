@@ -128,6 +128,7 @@ impl Runs {
             dir: records,
             names,
             incoming,
+            removed: Mutex::default(),
             sealed,
             told: Mutex::new(Some(told)),
             recording: watch::Sender::default(),

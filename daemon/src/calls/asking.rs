@@ -42,6 +42,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
                 forward(inner, peer, Request::Runs { v, node: None, name, limit }).await
             }
         },
+        Request::Run { run, node, ask: RunAsk::Remove, .. } => remove(inner, &run, node).await,
         // What was brought here is as it was there, whether or not that can be asked.
         Request::Run { run, node: Some(_), ask, .. } if is_here(inner, &run, &ask).await => {
             here(inner, &run, ask, None).await
@@ -49,12 +50,6 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
         Request::Run { v, run, node: Some(node), ask } => match inner.naming.node(&node)? {
             Route::Here => here(inner, &run, ask, None).await,
             Route::Peer(peer) => {
-                if ask == RunAsk::Remove
-                    && let Ok(id) = run.parse()
-                    && inner.runs.has_copy(id).await
-                {
-                    inner.runs.remove(id).await?;
-                }
                 forward(inner, peer, Request::Run { v, run, node: None, ask }).await
             }
         },
@@ -67,17 +62,7 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
                 (Located { info, .. }, RunAsk::Info { .. }) => one(&info),
                 (Located { node: None, .. }, _) => Err(inner.runs.unknown(&run)),
                 (Located { node: Some(Route::Here), info }, ask) => {
-                    let run = info.id.to_string();
-                    let removes = ask == RunAsk::Remove;
-                    let done = here(inner, &run, ask, None).await?;
-                    // That was the copy; where the record itself can't be removed, that is said.
-                    match inner.naming.node(&info.host) {
-                        Ok(Route::Peer(host)) if removes => {
-                            let ask = RunAsk::Remove;
-                            forward(inner, host, Request::Run { v, run, node: None, ask }).await
-                        }
-                        _ => Ok(done),
-                    }
+                    here(inner, &info.id.to_string(), ask, None).await
                 }
                 (Located { node: Some(Route::Peer(peer)), info }, ask) => {
                     let run = info.id.to_string();
@@ -87,6 +72,39 @@ pub(super) async fn ask(inner: &Arc<Inner>, request: Request) -> Result<Replies,
         }
         _ => Err(not_one()),
     }
+}
+
+/// Removes the record of a run from its host, then its copy from the node of its caller.
+async fn remove(inner: &Inner, run: &str, node: Option<String>) -> Result<Replies, ErrorInfo> {
+    let ask = RunAsk::Info { age_ms: None };
+    let info: RunInfo = match node.map(|node| inner.naming.node(&node)).transpose()? {
+        Some(Route::Peer(peer)) => {
+            let run = run.to_owned();
+            question(inner, peer, &Request::Run { v: VERSION, run, node: None, ask }).await?
+        }
+        Some(Route::Here) => match inner.runs.id_of(run)? {
+            Some(id) => inner.runs.info(id, None).await?,
+            None => return Err(inner.runs.unknown(run)),
+        },
+        None => match locate(inner, run, None).await? {
+            Located { node: Some(_), info } => info,
+            Located { node: None, .. } => return Err(inner.runs.unknown(run)),
+        },
+    };
+    let (run, ask) = (info.id.to_string(), RunAsk::Remove);
+    let request = Request::Run { v: VERSION, run, node: None, ask };
+    let at = async |name: &str| match inner.naming.node(name)? {
+        Route::Here => inner.runs.remove(info.id).await,
+        Route::Peer(peer) => question::<()>(inner, peer, &request).await,
+    };
+    let removed = at(&info.host).await;
+    let gone = removed.as_ref().is_err_and(|error| error.kind == ErrorKind::PeerLost);
+    if (removed.is_ok() || gone) && info.caller != info.host {
+        // There may be none, or not yet: then it is not taken any more.
+        let _ = at(&info.caller).await;
+    }
+    removed?;
+    one(&())
 }
 
 /// The full name of a run: a bare one is in the user's folder.

@@ -78,6 +78,7 @@ impl Runs {
         if self.records.is_open(id) {
             return Err(error::not_ended(&self.node(), id));
         }
+        self.records.no_copy_of(id);
         let info = self.records.known(id).await?;
         let removed = self.records.blocking(move |records| {
             records.folder(id).remove()?;

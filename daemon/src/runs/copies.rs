@@ -21,6 +21,9 @@ use super::{
     sealed::Sealed,
 };
 
+/// Removed runs that are remembered.
+const REMOVED: usize = 1024;
+
 /// Empties the folder of copies that did not come whole.
 pub(super) fn open(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
@@ -41,6 +44,15 @@ impl Records {
         if self.sealed.try_send(sealed).is_err() {
             tracing::warn!(run = %id, "its record stays here only: too many wait to be copied");
         }
+    }
+
+    /// Has no copy of a run taken in from now on.
+    pub(super) fn no_copy_of(&self, id: CallId) {
+        let mut removed = lock(&self.removed);
+        if removed.len() >= REMOVED {
+            removed.pop_front();
+        }
+        removed.push_back(id);
     }
 }
 
@@ -73,7 +85,8 @@ impl Runs {
             let came = Folder::of(&records.incoming, id);
             let meta = came.read().filter(|meta| {
                 let ended = meta.info.status != RunStatus::Running;
-                meta.info.id == id && meta.from == me && meta.info.host == host && ended
+                let wanted = !lock(&records.removed).contains(&id);
+                meta.info.id == id && meta.from == me && meta.info.host == host && ended && wanted
             });
             let Some(mut meta) = meta else {
                 let _ = came.remove();

@@ -1,7 +1,7 @@
 //! What this node knows of runs: by their tasks while they run, by their records, by the journal.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -33,6 +33,8 @@ pub(super) struct Records {
     pub(super) recording: watch::Sender<HashMap<CallId, Claim>>,
     /// Where copies come to, until they are whole.
     pub(super) incoming: PathBuf,
+    /// Runs whose records were removed lately: copies that are on their way are not taken in.
+    pub(super) removed: Mutex<VecDeque<CallId>>,
     /// Records that are whole, and whoever takes them.
     pub(super) sealed: mpsc::Sender<Sealed>,
     pub(super) told: Mutex<Option<mpsc::Receiver<Sealed>>>,
