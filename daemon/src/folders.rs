@@ -185,6 +185,7 @@ impl Folders {
             to,
             mode,
             they_know: false,
+            once: true,
             limit,
             meter: &meter,
         };

@@ -228,6 +228,7 @@ impl Folders {
             to: &to,
             mode,
             they_know,
+            once: false,
             limit: u64::MAX,
             meter: &meter,
         };

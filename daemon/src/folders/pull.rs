@@ -38,6 +38,8 @@ pub(super) struct Pull<'a> {
     pub(super) mode: Mode,
     /// Whether the other side knows what both had in common.
     pub(super) they_know: bool,
+    /// Whether it is done once only: what both have in common is not remembered.
+    pub(super) once: bool,
     /// Bytes that the files of the other may have.
     pub(super) limit: u64,
     pub(super) meter: &'a Meter,
@@ -81,6 +83,7 @@ impl Pull<'_> {
         }
         let there = scanned.path.clone();
         let common = match self.they_know {
+            _ if self.once => Vec::new(),
             true => self.source.common(to.display().to_string()).await?,
             false => {
                 let (kept, node) = (inner.common.clone(), self.source.node);
@@ -115,6 +118,7 @@ impl Pull<'_> {
         let inner = &self.folders.inner;
         let (known, kept) = (inner.known.clone(), inner.common.clone());
         let (node, to, mode) = (self.source.node, self.to.to_owned(), self.mode);
+        let once = self.once;
         let round = round.clone();
         blocking(move || {
             let (learnt, left) = {
@@ -127,7 +131,7 @@ impl Pull<'_> {
             }
             round.target.finish(all && left);
             let agreed = round.agreed(mode);
-            if agreed == round.common {
+            if once || agreed == round.common {
                 return Ok(());
             }
             kept.save(&to, node, &round.there, &agreed)

@@ -104,6 +104,7 @@ impl Node {
             to,
             mode,
             they_know: false,
+            once: false,
             limit: u64::MAX,
             meter: &meter,
         };

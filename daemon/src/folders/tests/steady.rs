@@ -135,3 +135,21 @@ async fn what_can_not_be_written_is_named_and_the_rest_comes() {
     assert_eq!((files["c"].as_slice(), files["d/e"].as_slice()), (&b"2"[..], &b"3"[..]));
     assert_eq!(done.kept, [".rhdignore", "mine"]);
 }
+
+#[tokio::test]
+async fn of_what_is_fetched_once_nothing_is_remembered() {
+    let [one, other] = Node::pair(Role::Member).await;
+    one.serve();
+    one.write("x", &[("a", b"1")]);
+    let from = Place { node: None, path: one.at("x").display().to_string(), grant: None };
+    soon(other.folders.fetch(one.id(), from, &other.at("x"), 1)).await.unwrap();
+    assert_eq!(other.read("x"), one.read("x"));
+    let remembered = || fs::read_dir(other.home.path().join("common")).unwrap().count();
+    assert_eq!(remembered(), 0);
+    other.pull(&one, "x").await.unwrap();
+    assert_eq!(remembered(), 1);
+    one.write("x", &[("b", b"22")]);
+    let from = Place { node: None, path: one.at("x").display().to_string(), grant: None };
+    soon(other.folders.fetch(one.id(), from, &other.at("y"), 2)).await.unwrap_err();
+    assert!(other.read("y").is_empty(), "more than it may have");
+}
