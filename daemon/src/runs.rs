@@ -209,8 +209,8 @@ impl Runs {
             Some(info) => Ok(Recorded::Before(info)),
             None => self.begin(call, body, from, &name).await.map(Recorded::Now),
         };
-        match recorded {
-            Ok(Recorded::Now(_)) => records.opened(call.id),
+        match &recorded {
+            Ok(Recorded::Now(recording)) => records.opened(call.id, recording.grown.clone()),
             _ => records.unclaim(call.id),
         }
         recorded
@@ -261,9 +261,14 @@ impl Runs {
 
     /// Begins to record a call in its middle, as its caller was lost.
     pub async fn adopt(&self, admitted: &Arc<Admitted>) -> io::Result<Recording> {
-        self.records.opened(admitted.id);
+        // Nobody named it, and one call is adopted once.
+        let _ = self.records.claim("", admitted.id);
         let recording = Recording::begin(&self.records, admitted, None).await;
-        recording.inspect_err(|_| self.records.unclaim(admitted.id))
+        match &recording {
+            Ok(recording) => self.records.opened(admitted.id, recording.grown.clone()),
+            Err(_) => self.records.unclaim(admitted.id),
+        }
+        recording
     }
 
     /// Cancels an adopted call that nobody attached to in time; returns when it has.

@@ -118,11 +118,11 @@ impl Runs {
         };
         let deadline =
             timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
-        let running = self.records.admissions.running(id);
-        if let Some(grown) = running.as_ref().and_then(|call| call.grown.get()) {
-            return Ok(self.reader(id, want, grown.subscribe())?.until(deadline));
+        // Its final reply may be on its way to the disk when the call has ended already.
+        if let Some(grown) = self.records.growing(id).await {
+            return Ok(self.reader(id, want, grown)?.until(deadline));
         }
-        if let Some(call) = running {
+        if let Some(call) = self.records.admissions.running(id) {
             return self.plain(&call, want, deadline).await;
         }
         let info = self.records.known(id).await?;

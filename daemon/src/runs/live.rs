@@ -119,8 +119,7 @@ impl Recording {
         };
         let Some((reply, frame)) = last.or_else(broken) else { return };
         self.admitted.replied(&frame);
-        self.records.unname(self.admitted.id);
-        let end = match self.write(&mut written, &frame, u64::MAX).await {
+        let end = match self.put(&mut written, &frame, u64::MAX).await {
             Ok(()) => End::Kept,
             Err(error) => {
                 tracing::warn!(%error, run = %self.admitted.id, "a result can't be kept");
@@ -128,7 +127,10 @@ impl Recording {
             }
         };
         let kept = matches!(end, End::Kept);
-        self.grown.send_modify(|grown| grown.end = Some(end));
+        // Not before: whoever finds the name free looks for a result. And not after: its caller may
+        // use the name again once it has the reply.
+        self.records.unname(self.admitted.id);
+        self.grown.send_modify(|grown| *grown = Grown { len: written.len, end: Some(end) });
         self.admitted.ended().await;
         let ended = self.admitted.info();
         let info = &mut self.meta.info;
@@ -171,6 +173,13 @@ impl Recording {
     }
 
     async fn write(&self, written: &mut Written, frame: &Frame, limit: u64) -> io::Result<()> {
+        self.put(written, frame, limit).await?;
+        self.grown.send_modify(|grown| grown.len = written.len);
+        Ok(())
+    }
+
+    /// Writes a reply, of which readers are yet to hear.
+    async fn put(&self, written: &mut Written, frame: &Frame, limit: u64) -> io::Result<()> {
         let at = written.len;
         if at + frame.len() as u64 > limit {
             return Err(io::ErrorKind::QuotaExceeded.into());
@@ -184,7 +193,6 @@ impl Recording {
                 .map_err(io::Error::other)??;
         }
         written.len += frame.len() as u64;
-        self.grown.send_modify(|grown| grown.len = written.len);
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use super::{
     admitted::Admissions,
     error,
     folder::{Folder, Meta},
+    grown::Grown,
     sealed::Sealed,
 };
 
@@ -47,8 +48,8 @@ pub(super) struct Records {
 pub(super) struct Claim {
     /// Its name, if it has one; none once its final reply is known: its caller may use it again.
     name: String,
-    /// Whether its record can be read.
-    open: bool,
+    /// How far its record goes; none until that can be read.
+    grown: Option<watch::Sender<Grown>>,
 }
 
 /// Why a run can't be recorded.
@@ -107,21 +108,31 @@ impl Records {
                 None => Ok(()),
             };
             if claimed.is_ok() {
-                recording.insert(id, Claim { name: name.to_owned(), open: false });
+                recording.insert(id, Claim { name: name.to_owned(), grown: None });
             }
             claimed.is_ok()
         });
         claimed
     }
 
-    /// The record of a run is there, or that of a call that nobody named is about to be.
-    pub(super) fn opened(&self, id: CallId) {
-        self.recording.send_modify(|recording| recording.entry(id).or_default().open = true);
+    /// The record of a run is there, and grows.
+    pub(super) fn opened(&self, id: CallId, grown: watch::Sender<Grown>) {
+        self.recording.send_modify(|recording| {
+            recording.entry(id).or_default().grown = Some(grown);
+        });
+    }
+
+    /// How far the record of a run goes that has not ended. One that is about to be made is waited
+    /// for: it has yet to say anything.
+    pub(super) async fn growing(&self, id: CallId) -> Option<watch::Receiver<Grown>> {
+        self.settled(id).await;
+        self.recording.borrow().get(&id)?.grown.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Waits until the record of a run can be read, or never will.
     pub(super) async fn settled(&self, id: CallId) {
-        let open = |of: &HashMap<CallId, Claim>| of.get(&id).is_none_or(|claim| claim.open);
+        let open =
+            |of: &HashMap<CallId, Claim>| of.get(&id).is_none_or(|claim| claim.grown.is_some());
         let _ = self.recording.subscribe().wait_for(open).await;
     }
 

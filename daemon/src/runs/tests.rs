@@ -323,3 +323,22 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
     caller.runs.remove(id).await.unwrap();
     assert!(!caller.runs.has_copy(id).await);
 }
+
+#[tokio::test]
+async fn a_result_that_is_yet_being_written_is_waited_for() {
+    let room = Room::new(Config::default());
+    let recording = room.record(1, "one").await.unwrap();
+    let id = recording.info().id;
+    let len = 64 * 1024 * 1024;
+    let source = Ready::new(&recording, [done(len)]);
+    let pumped = tokio::spawn(recording.pump(source));
+    while room.runs.records.admissions.running(id).is_some() {
+        tokio::task::yield_now().await;
+    }
+    // The call has ended. Its reply is most likely on its way to the disk.
+    let ask = RunAsk::Attach { logs: false, timeout_ms: None };
+    let frames = all(room.runs.attach(id, ask).await.unwrap()).await;
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].body.len(), len);
+    pumped.await.unwrap();
+}
