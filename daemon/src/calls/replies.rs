@@ -9,7 +9,10 @@ use rhd_protocol::{
     frame::{FrameError, MAX_BODY, to_vec},
 };
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, coop::consume_budget},
+};
 
 use super::{Outbox, remote::RemoteCall, watched::Watched};
 use crate::{
@@ -210,6 +213,9 @@ impl Replies {
 
     /// The next reply; `None` after the final one.
     pub async fn next(&mut self) -> Option<Frame> {
+        // Replies that are always there would keep their reader from ever waiting, and with it what
+        // runs on the same thread: a link that has yet to say that nobody wants them any more.
+        consume_budget().await;
         let frame = self.following().await?;
         let frame = match self.inline {
             true => inline(frame).await.or_else(|e| fail_frame(unfit(&e))).ok()?,
