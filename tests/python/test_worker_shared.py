@@ -39,6 +39,20 @@ def items(n):
             yield i
     return each()
 
+def deaf():
+    # Yields on when it is interrupted in the middle of an item.
+    def each():
+        for i in range(100):
+            try:
+                if i == 16:
+                    print("spinning", flush=True)
+                while i == 16:
+                    time.sleep(0.001)
+            except BaseException as error:
+                assert type(error).__name__ == "Cancelled"
+            yield i
+    return each()
+
 def made():
     return gates.get("made", 0)
 
@@ -49,7 +63,7 @@ def fail():
     raise ValueError("no")
 """
 
-NAMES = ("add", "hold", "open", "thread", "items", "made", "large", "fail")
+NAMES = ("add", "hold", "open", "thread", "items", "deaf", "made", "large", "fail")
 
 
 class Shared:
@@ -178,6 +192,17 @@ def test_a_stream_that_waits_for_credit_can_be_cancelled(shared, daemon):
     stream = shared.start("items", 100)
     for _ in range(16):
         shared.next(stream)
+    daemon.order("cancel", id=stream)
+    with pytest.raises(errors.Cancelled):
+        shared.result(stream)
+    assert shared.result(shared.start("add", 1, 1)) == 2
+
+
+def test_a_cancellation_that_its_code_swallows_does_not_wait_for_credit(shared, daemon):
+    stream = shared.start("deaf")
+    for _ in range(16):
+        shared.next(stream)
+    shared.until_output(stream, "spinning")
     daemon.order("cancel", id=stream)
     with pytest.raises(errors.Cancelled):
         shared.result(stream)

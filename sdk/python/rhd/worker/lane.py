@@ -232,9 +232,8 @@ class Lane:
             elif self._armed:
                 self._injected = True
                 _set_async_exc(self._thread.ident or 0, Cancelled)
-            else:
-                # It may wait for credit, in vain now.
-                self._source.grant(1)
+            # It may wait for credit, in vain now, also when this item is done in spite of that.
+            self._source.grant(1)
 
     def grant(self, call: Call, items: int) -> None:
         """Allows further items of a call."""
