@@ -16,6 +16,7 @@
 mod answer;
 mod config;
 mod error;
+mod far;
 mod fetch;
 mod gc;
 mod history;
@@ -47,7 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{config::Config, error::DataError};
 use self::{gc::Pressure, ledger::Ledger, names::Names, store::Store};
-use crate::{asked::Asker, mesh::Mesh, naming::Naming};
+use crate::{asked::Asker, mesh::Mesh, naming::Naming, stores::Stores};
 
 /// How long a node may take to say what it knows of data, its link included.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -65,6 +66,7 @@ pub struct Data {
     mesh: Mesh,
     naming: Naming,
     peers: Asker,
+    stores: Stores,
 }
 
 /// What is stored, and what is known of it.
@@ -179,10 +181,11 @@ impl Data {
         mesh: Mesh,
         naming: Naming,
         config: Config,
+        stores: Stores,
     ) -> Result<Self, ErrorInfo> {
         let shelf = Arc::new(Shelf::open(home.join("data"), config).await?);
         let peers = Asker::new(mesh.clone(), naming.clone(), wire::DATA);
-        Ok(Self { shelf, mesh, naming, peers })
+        Ok(Self { shelf, mesh, naming, peers, stores })
     }
 
     /// Answers peers and collects what nothing needs, until `closing`.

@@ -15,22 +15,28 @@ mod answer;
 mod cache;
 mod common;
 mod digest;
+mod download;
 mod error;
+mod far;
 mod fetch;
 mod give;
 mod grants;
+mod kept;
 mod large;
 mod list;
 mod local;
+mod noted;
 mod place;
 mod pull;
 mod round;
 mod scan;
+mod send;
 mod source;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod upload;
 mod watch;
 
 use std::{
@@ -55,11 +61,12 @@ pub use self::{
     digest::{hash_file, open_plain},
     error::FolderError,
 };
-use self::{common::Common, grants::Grants, pull::Pull, scan::Known, source::Source};
+use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
 use crate::{
     asked::{self, Asker, Meter},
     mesh::{Mesh, Priority},
     naming::Naming,
+    stores::Stores,
 };
 
 /// Files whose hash is remembered while they don't change.
@@ -83,6 +90,9 @@ struct Inner {
     peers: Asker,
     known: Arc<Known>,
     common: Arc<Common>,
+    /// What is known of objects in stores.
+    notes: Arc<Notes>,
+    stores: Stores,
     grants: Grants,
     /// Where folders go that are given no place.
     places: PathBuf,
@@ -129,12 +139,20 @@ fn moment() -> String {
 
 impl Folders {
     /// Opens what is remembered of folders below a node's home.
-    pub fn open(home: &Path, mesh: Mesh, naming: Naming) -> Result<Self, ErrorInfo> {
+    pub fn open(
+        home: &Path,
+        mesh: Mesh,
+        naming: Naming,
+        stores: Stores,
+    ) -> Result<Self, ErrorInfo> {
         let common = Arc::new(Common::open(home.join("common"))?);
+        let notes = Arc::new(Notes::open(home.join("objects"))?);
         let inner = Inner {
             peers: Asker::new(mesh.clone(), naming.clone(), wire::FOLDER),
             known: Arc::new(Known::new(REMEMBERED)),
             common,
+            notes,
+            stores,
             grants: Grants::default(),
             places: home.join("folders"),
             writing: Mutex::default(),
@@ -181,7 +199,7 @@ impl Folders {
         let mode = Mode::Copy;
         let pull = Pull {
             folders: self,
-            source: &source,
+            source: pull::From::Node(&source),
             to,
             mode,
             they_know: false,

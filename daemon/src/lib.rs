@@ -19,6 +19,7 @@ pub mod naming;
 pub mod node;
 pub mod runs;
 pub mod settings;
+pub mod stores;
 pub mod tables;
 pub mod telemetry;
 pub mod web;

@@ -25,6 +25,7 @@ use crate::{
     naming::Naming,
     runs::Runs,
     settings,
+    stores::Stores,
     tables::Tables,
     telemetry::Telemetry,
     web,
@@ -76,11 +77,13 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let runs = Runs::open(&home, mesh.me(), move || named.name(), settings.runs, closing.clone())
         .map_err(failed("open the runs"))?;
     runs.tend();
-    let data = Data::open(&home, mesh.clone(), naming.clone(), settings.data).await?;
+    let stores = Stores::default();
+    let data =
+        Data::open(&home, mesh.clone(), naming.clone(), settings.data, stores.clone()).await?;
     data.serve(&tasks, &closing);
-    let folders = Folders::open(&home, mesh.clone(), naming.clone())?;
+    let folders = Folders::open(&home, mesh.clone(), naming.clone(), stores.clone())?;
     folders.serve(&tasks, &closing);
-    let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone());
+    let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone(), stores);
     tables.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),

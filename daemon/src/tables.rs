@@ -14,6 +14,7 @@
 mod answer;
 mod cells;
 mod error;
+mod far;
 mod file;
 mod fit;
 mod layout;
@@ -21,6 +22,7 @@ mod pack;
 mod plan;
 mod publish;
 mod read;
+mod remote;
 mod shuffle;
 mod stats;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use crate::{
     folders::Folders,
     mesh::{Mesh, Priority},
     naming::Naming,
+    stores::Stores,
 };
 
 /// Questions of peers that are answered at once; beyond this they wait.
@@ -56,15 +59,16 @@ pub struct Tables {
     folders: Folders,
     peers: Asker,
     published: Arc<Published>,
+    stores: Stores,
     reads: Arc<Semaphore>,
 }
 
 impl Tables {
     /// Serves the tables in a node's folders.
-    pub fn new(mesh: Mesh, naming: Naming, folders: Folders) -> Self {
+    pub fn new(mesh: Mesh, naming: Naming, folders: Folders, stores: Stores) -> Self {
         let peers = Asker::new(mesh.clone(), naming.clone(), wire::TABLE);
         let (published, reads) = (Arc::default(), Arc::new(Semaphore::new(READS)));
-        Self { mesh, naming, folders, peers, published, reads }
+        Self { mesh, naming, folders, peers, published, stores, reads }
     }
 
     /// Answers peers, until `closing`.

@@ -191,6 +191,17 @@ pub enum FolderAsk {
         #[serde(default)]
         they_know: bool,
     },
+    /// Has what a folder of the node, or of an object store, has in an object store, too. The answer is a
+    /// [`Synced`].
+    Push {
+        /// The folder: a path, or the URL of one in a store.
+        path: String,
+        /// URL: `s3://bucket/path`, `gs://…` or `az://…`.
+        to: String,
+        /// Whether changes there shall come here next, what was removed there among them.
+        #[serde(default)]
+        both: bool,
+    },
     /// Notes that a folder of another node has all that this one last gave it. The answer is nil.
     Settle {
         /// The folder of the node that is asked.

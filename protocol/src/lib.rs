@@ -22,6 +22,7 @@ pub mod presence;
 pub mod program;
 pub mod run;
 pub mod service;
+pub mod store;
 pub mod table;
 pub mod ticket;
 pub mod wire;

@@ -55,19 +55,20 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
     (
         "data",
-        &["asked", "framed", "mesh", "naming"],
+        &["asked", "framed", "mesh", "naming", "stores"],
         "data moves by the mesh, under names; it runs nothing",
     ),
     (
         "folders",
-        &["asked", "framed", "mesh", "naming"],
+        &["asked", "framed", "mesh", "naming", "stores"],
         "folders move by the mesh; they know no blobs, so that code can stand on them",
     ),
     (
         "tables",
-        &["asked", "folders", "framed", "mesh", "naming"],
+        &["asked", "folders", "framed", "mesh", "naming", "stores"],
         "tables are files in folders; nothing stands on them",
     ),
+    ("stores", &[], "object stores know no node, and nothing of what is kept in them"),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),
     ("workers", &["framed"], "workers do not know the mesh"),
     ("runs", &["framed"], "runs keep what calls hand them"),

@@ -1,11 +1,12 @@
-//! Places on nodes, as they are typed: PATH or NODE:PATH.
+//! Places on nodes and in object stores, as they are typed: PATH, NODE:PATH or s3://BUCKET/PATH.
 
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     folder::Place,
+    store::is_url,
 };
 
-/// PATH, NODE:PATH, or NODE: where the node gives it a place.
+/// PATH, NODE:PATH, a URL, or NODE: where the node gives it a place.
 #[derive(Debug, Clone)]
 pub(super) struct Spot {
     pub(super) node: Option<String>,
@@ -14,6 +15,9 @@ pub(super) struct Spot {
 
 /// Reads what was typed.
 pub(super) fn spot(text: &str) -> Result<Spot, String> {
+    if is_url(text) {
+        return Ok(Spot { node: None, path: Some(text.to_owned()) });
+    }
     match text.split_once(':') {
         Some((node, path)) if !node.is_empty() && !node.contains('/') => Ok(Spot {
             node: Some(node.to_owned()),
@@ -29,7 +33,7 @@ impl Spot {
     pub(super) fn path(&self) -> Result<Option<String>, ErrorInfo> {
         let refused = |text: String| ErrorInfo::new(ErrorKind::BadRequest, text);
         match (&self.node, &self.path) {
-            (None, Some(path)) if !path.starts_with('~') => {
+            (None, Some(path)) if !path.starts_with('~') && !is_url(path) => {
                 let full =
                     std::path::absolute(path).map_err(|e| refused(format!("{path}: {e}")))?;
                 let full = full.into_os_string().into_string();

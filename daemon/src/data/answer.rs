@@ -10,13 +10,14 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     id::{Hash, NodeId},
     membership::Role,
+    store::is_url,
 };
 use tokio::time::timeout;
 
 use super::{
     ANSWER, Data,
     error::DataError,
-    fetch,
+    far, fetch,
     gc::{self, Pressure},
     history::Label,
     lock, put, verify,
@@ -111,6 +112,13 @@ impl Data {
     async fn here(&self, ask: DataAsk, author: NodeId, out: &Out) -> Result<Vec<u8>, ErrorInfo> {
         match ask {
             DataAsk::Put { .. } => Err(refused("content is put on the node of its client")),
+            DataAsk::Import { path, name, origin } if is_url(&path) => {
+                let meter = Meter::default();
+                let came = far::import(self, &path, &meter);
+                let (hash, size, lease) = telling(out, &meter, &path, came).await?;
+                let content = Content { hash, size, codec: None, parts: Vec::new() };
+                self.saved(content, Label { name, origin, author }, lease).await
+            }
             DataAsk::Import { path, name, origin } => {
                 let (hash, size, lease) = put::file(&self.shelf, &absolute(&path)?).await?;
                 let content = Content { hash, size, codec: None, parts: Vec::new() };
@@ -137,8 +145,14 @@ impl Data {
                 value(&())
             }
             DataAsk::Export { content, path, from } => {
-                let path = absolute(&path)?;
                 let _lease = self.fetched(&content, &from, &content.hash.short(), out).await?;
+                if is_url(&path) {
+                    let meter = Meter::default();
+                    let gone = far::export(self, &content, &path, &meter);
+                    telling(out, &meter, &path, gone).await?;
+                    return value(&self.plain(&content));
+                }
+                let path = absolute(&path)?;
                 self.export(&content, &path).await?;
                 value(&self.plain(&content))
             }
@@ -154,6 +168,16 @@ impl Data {
             DataAsk::Records { inputs } => value(&self.records(&inputs).await?),
             DataAsk::Lineage { blob, version, depth } => {
                 value(&self.lineage(&blob, version, depth).await?)
+            }
+            DataAsk::StatFile { path } if is_url(&path) => {
+                let found = self.stores.open(&path)?.look("").await?;
+                value(&found.map(|(object, _)| object.size))
+            }
+            DataAsk::RemoveFile { path } if is_url(&path) => {
+                let store = self.stores.open(&path)?;
+                store.find("").await?;
+                store.remove(vec![String::new()]).await?;
+                value(&())
             }
             DataAsk::StatFile { path } => {
                 let path = absolute(&path)?;

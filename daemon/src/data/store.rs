@@ -38,6 +38,9 @@ pub(super) fn iroh_hash(hash: Hash) -> iroh_blobs::Hash {
     iroh_blobs::Hash::from_bytes(*hash.as_bytes())
 }
 
+/// What the names of files begin with that are on their way here.
+const TEMP: &str = ".tmp-rhd-";
+
 /// The same hash as rhd writes it.
 pub(super) fn our_hash(hash: iroh_blobs::Hash) -> Hash {
     Hash::from_bytes(*hash.as_bytes())
@@ -115,6 +118,12 @@ impl Store {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&dir).map_err(DataError::file("create", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(DataError::file("read", &dir))?.flatten() {
+            // What was on its way when the daemon was killed.
+            if entry.file_name().to_string_lossy().starts_with(TEMP) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         let (opened, held) = Opened::open(&dir).await?;
         let opened = Arc::new(RwLock::new(opened));
         let (lingering, failed) = (Arc::default(), Arc::default());
@@ -166,6 +175,12 @@ impl Store {
         let stat = rustix::fs::statvfs(&self.dir)
             .map_err(|e| DataError::file("ask how full the disk is of", &self.dir)(e.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// A file for what is on its way here, on the same file system.
+    pub(super) fn temp(&self) -> Result<tempfile::NamedTempFile, DataError> {
+        let temp = tempfile::Builder::new().prefix(TEMP).tempfile_in(&self.dir);
+        temp.map_err(DataError::file("write in", &self.dir))
     }
 
     /// Size of content that is here whole.

@@ -42,7 +42,8 @@ impl Node {
         let home = tempfile::tempdir().unwrap();
         let (mesh, tasks) = alone(home.path(), name).await;
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
-        let data = Data::open(home.path(), mesh, naming, self::config()).await.unwrap();
+        let data =
+            Data::open(home.path(), mesh, naming, self::config(), Stores::default()).await.unwrap();
         let closing = CancellationToken::new();
         data.serve(&TaskTracker::new(), &closing);
         Self { home, data, tasks, closing }

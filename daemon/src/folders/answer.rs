@@ -8,11 +8,17 @@ use rhd_protocol::{
     id::{Hash, NodeId},
     machine::reconcile::Mode,
     membership::Role,
+    store::is_url,
 };
 
 use super::{
-    Folders, absolute, blocking, error::FolderError, give, list, pull::Pull, scan::scan,
-    source::Source, watch,
+    Folders, absolute, blocking,
+    error::FolderError,
+    give, list,
+    pull::{self, Pull},
+    scan::scan,
+    source::Source,
+    watch,
 };
 use crate::{
     asked::{Meter, Out, telling, value},
@@ -94,7 +100,8 @@ impl Folders {
         ask: FolderAsk,
         out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
-        let reads = !matches!(ask, FolderAsk::Watch { .. } | FolderAsk::Pull { .. });
+        let moves = matches!(ask, FolderAsk::Pull { .. } | FolderAsk::Push { .. });
+        let reads = !moves && !matches!(ask, FolderAsk::Watch { .. });
         let _place = match reads {
             true => self.inner.reading.acquire().await.ok(),
             // These take as long as they take.
@@ -178,6 +185,29 @@ impl Folders {
                 }
                 value(&())
             }
+            FolderAsk::Push { path, to, both } => self.push(&path, &to, both, out).await,
+            FolderAsk::List { path } if is_url(&path) => {
+                let store = self.store(&path)?;
+                let names = store.names().await?;
+                // Stores have no empty folders.
+                match names.is_empty() && !store.at().is_bucket() {
+                    true => Err(FolderError::Missing(path.into()).into()),
+                    false => value(&names),
+                }
+            }
+            FolderAsk::Exists { path } if is_url(&path) => {
+                value(&self.store(&path)?.exists().await?)
+            }
+            FolderAsk::Make { path } if is_url(&path) => {
+                // It is there as soon as something is in it.
+                value(&self.store(&path)?.at().to_string())
+            }
+            FolderAsk::Move { path, to } if is_url(&path) || is_url(&to) => {
+                value(&self.move_far(&path, &to).await?)
+            }
+            FolderAsk::Remove { path, contents } if is_url(&path) => {
+                value(&self.remove_far(&path, contents.as_deref()).await?)
+            }
             FolderAsk::List { path } => {
                 let path = absolute(&path)?;
                 value(&blocking(move || list::list(&path)).await?)
@@ -211,6 +241,9 @@ impl Folders {
         they_know: bool,
         out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
+        if is_url(&from.path) {
+            return self.pull_from_store(&from.path, to, mode, out).await;
+        }
         let node = self.node(from.node.as_deref())?;
         let to = match to {
             Some(to) => absolute(to)?,
@@ -224,7 +257,7 @@ impl Folders {
         let (source, meter) = (Source::new(self, node, from), Meter::default());
         let pull = Pull {
             folders: self,
-            source: &source,
+            source: pull::From::Node(&source),
             to: &to,
             mode,
             they_know,
@@ -237,7 +270,7 @@ impl Folders {
     }
 
     /// Where a folder of another node goes that is given no place: the same one each time.
-    fn place_for(&self, node: NodeId, path: &str) -> PathBuf {
+    pub(super) fn place_for(&self, node: NodeId, path: &str) -> PathBuf {
         let name =
             Path::new(path).file_name().map_or("folder".into(), |name| name.to_string_lossy());
         let which = Hash::of(format!("{node}\0{path}").as_bytes()).short();

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use rhd_protocol::error::{ErrorInfo, ErrorKind};
 
+use crate::stores::StoreError;
+
 /// Why a folder can't be read, written or moved.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -40,6 +42,9 @@ pub enum FolderError {
     /// The request makes no sense.
     #[error("{0}")]
     Request(String),
+    /// An object store failed at its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Nobody may ask that.
     #[error("{0}")]
     Denied(String),
@@ -66,6 +71,7 @@ impl From<FolderError> for ErrorInfo {
         }
         let (kind, hint) = match error {
             FolderError::Peer(info) => return info,
+            FolderError::Store(error) => return error.into(),
             FolderError::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => (ErrorKind::NotFound, ""),
                 io::ErrorKind::PermissionDenied => (ErrorKind::PermissionDenied, ""),

@@ -38,7 +38,7 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    fn entry<'a>(&self, round: &'a Round) -> &'a Entry {
+    pub(super) fn entry<'a>(&self, round: &'a Round) -> &'a Entry {
         self.spot.entry(round)
     }
 }
@@ -215,13 +215,24 @@ async fn one(
         round.progress().changed.push(entry.path.clone());
         return Ok(());
     };
+    land(round, fetch, staged, came.bytes, came.values.to_vec()).await
+}
+
+/// Puts content that is whole where it goes, with what proves its pieces.
+pub(super) async fn land(
+    round: &Arc<Round>,
+    fetch: Fetch,
+    staged: Staged,
+    bytes: u64,
+    values: Values,
+) -> Result<(), FolderError> {
     let round = round.clone();
     blocking(move || {
-        round.progress().done.moved += came.bytes;
+        round.progress().done.moved += bytes;
         let path = &fetch.entry(&round).path;
         let mut whole = staged.file.try_clone().map_err(FolderError::file("read", path))?;
         let put = fetch.spot.put(&round, staged);
-        settle(&round, &fetch.spot, came.values.to_vec(), put)?;
+        settle(&round, &fetch.spot, values, put)?;
         for spot in &fetch.also {
             let put = copied(&mut whole, &round.target, spot.entry(&round).exec)
                 .and_then(|staged| spot.put(&round, staged));

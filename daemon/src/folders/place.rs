@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -18,6 +19,11 @@ use super::{cache::Stamp, error::FolderError, tree::Tree};
 
 /// What the name of a large file under way ends in; what came of it is used again.
 const PART: &str = ".part";
+
+fn part_of(entry: &Entry) -> String {
+    let exec = if entry.exec { "-x" } else { "" };
+    format!("{STAGING}/{}{exec}{PART}", entry.hash)
+}
 
 /// A folder that becomes like another.
 #[derive(Debug)]
@@ -35,6 +41,14 @@ pub(super) struct Target {
 pub(super) struct Staged {
     name: String,
     pub(super) file: File,
+}
+
+impl Staged {
+    /// Lets those execute it who may read it.
+    pub(super) fn make_executable(&self) -> io::Result<()> {
+        let mode = self.file.metadata()?.permissions().mode();
+        self.file.set_permissions(fs::Permissions::from_mode(mode | (mode & 0o444) >> 2))
+    }
 }
 
 impl Target {
@@ -72,11 +86,16 @@ impl Target {
 
     /// The same for a large one, with what came of it before.
     pub(super) fn part(&self, entry: &Entry) -> Result<Staged, FolderError> {
-        let exec = if entry.exec { "-x" } else { "" };
-        let name = format!("{STAGING}/{}{exec}{PART}", entry.hash);
+        let name = part_of(entry);
         let file = self.tree.write(&name, entry.exec, true).map_err(self.failed("write", &name))?;
         file.set_len(entry.size).map_err(self.failed("write", &name))?;
         Ok(Staged { name, file })
+    }
+
+    /// Keeps a file that is whole until it is asked for, as a [`part`](Self::part).
+    pub(super) fn keep(&self, staged: Staged, entry: &Entry) -> Result<(), FolderError> {
+        let name = part_of(entry);
+        self.tree.rename(&staged.name, &name, true).map_err(self.failed("write", &name))
     }
 
     /// Puts a file in its place, where `seen` was when it was looked at; the new name of what has

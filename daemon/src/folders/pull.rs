@@ -14,26 +14,32 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rhd_protocol::{folder::Synced, machine::reconcile::Mode};
+use rhd_protocol::{folder::Synced, id::NodeId, machine::reconcile::Mode};
 
 use super::{
     Folders, blocking,
+    common::STORES,
+    download::{Far, Found},
     error::FolderError,
     fetch, local,
     place::Target,
-    round::{Progress, Report as _, Round},
-    scan::{scan, skip},
+    round::{Progress, Round, rounds},
+    scan::scan,
     source::Source,
 };
 use crate::asked::Meter;
 
-/// How often a folder is looked at, when files in it change while they come.
-const ROUNDS: usize = 3;
+/// Where the folder is that one here shall be like.
+#[derive(Clone, Copy)]
+pub(super) enum From<'a> {
+    Node(&'a Source),
+    Store(&'a Far),
+}
 
 /// What shall become like what.
 pub(super) struct Pull<'a> {
     pub(super) folders: &'a Folders,
-    pub(super) source: &'a Source,
+    pub(super) source: From<'a>,
     pub(super) to: &'a Path,
     pub(super) mode: Mode,
     /// Whether the other side knows what both had in common.
@@ -49,19 +55,7 @@ impl Pull<'_> {
     /// Does it, in as many rounds as it takes.
     pub(super) async fn run(&self) -> Result<Synced, FolderError> {
         let _turn = self.folders.turn(self.to).await;
-        let mut done = Synced::default();
-        for left in (0..ROUNDS).rev() {
-            let (round, changed) = self.round().await?;
-            done.and(round);
-            if changed.is_empty() {
-                break;
-            }
-            if left == 0 {
-                for path in changed {
-                    skip(&mut done.skipped, path, "it keeps changing while it is read");
-                }
-            }
-        }
+        let mut done = rounds(|| self.round()).await?;
         done.node = self.folders.inner.mesh.name();
         done.path = self.to.display().to_string();
         Ok(done)
@@ -73,20 +67,30 @@ impl Pull<'_> {
         let (known, opened) = (inner.known.clone(), self.to.to_owned());
         let ours = blocking(move || {
             let target = Target::open(&opened, &node, moment)?;
-            Ok((target, scan(&opened, &known)?))
+            Ok((Arc::new(target), scan(&opened, &known)?))
         });
-        let ((target, ours), (theirs, scanned)) =
-            tokio::try_join!(ours, self.source.scan(self.they_know))?;
+        let (target, ours, theirs, scanned, found) = match self.source {
+            From::Node(source) => {
+                let looked = tokio::try_join!(ours, source.scan(self.they_know))?;
+                let ((target, ours), (theirs, scanned)) = looked;
+                (target, ours, theirs, scanned, None)
+            }
+            From::Store(far) => {
+                let (target, ours) = ours.await?;
+                let (theirs, scanned, found) = far.scan(&target, self.meter).await?;
+                (target, ours, theirs, scanned, Some(found))
+            }
+        };
         if theirs.iter().map(|entry| entry.size).sum::<u64>() > self.limit {
-            let text = format!("{} has more than {} bytes", self.source.place.path, self.limit);
+            let text = format!("{} has more than {} bytes", scanned.path, self.limit);
             return Err(FolderError::Request(text));
         }
         let there = scanned.path.clone();
-        let common = match self.they_know {
+        let common = match self.source {
             _ if self.once => Vec::new(),
-            true => self.source.common(to.display().to_string()).await?,
-            false => {
-                let (kept, node) = (inner.common.clone(), self.source.node);
+            From::Node(source) if self.they_know => source.common(to.display().to_string()).await?,
+            _ => {
+                let (kept, node) = (inner.common.clone(), self.node());
                 let (to, there) = (to.clone(), there.clone());
                 blocking(move || Ok(kept.load(&to, node, &there))).await?
             }
@@ -100,24 +104,38 @@ impl Pull<'_> {
         let undone = vec![false; theirs.len()];
         let progress = Mutex::new(Progress { done, undone, ..Progress::default() });
         let round = Arc::new(Round { common, theirs, ours, target, there, progress });
-        let worked = self.work(&round).await;
+        let worked = self.work(&round, found).await;
         self.remember(&round, worked.is_ok()).await?;
         worked?;
         let mut progress = round.progress();
         Ok((std::mem::take(&mut progress.done), std::mem::take(&mut progress.changed)))
     }
 
-    async fn work(&self, round: &Arc<Round>) -> Result<(), FolderError> {
+    async fn work(&self, round: &Arc<Round>, found: Option<Found>) -> Result<(), FolderError> {
         let (mode, here) = (self.mode, round.clone());
         let fetches = blocking(move || local::apply(&here, mode)).await?;
-        fetch::all(self.source, round, &self.folders.inner.known, fetches, self.meter).await
+        match (self.source, found) {
+            (From::Node(source), _) => {
+                fetch::all(source, round, &self.folders.inner.known, fetches, self.meter).await
+            }
+            (From::Store(_), Some(found)) => found.bring(round, fetches, self.meter).await,
+            (From::Store(_), None) => Ok(()),
+        }
+    }
+
+    /// The node that the other folder is remembered by.
+    fn node(&self) -> NodeId {
+        match self.source {
+            From::Node(source) => source.node,
+            From::Store(_) => STORES,
+        }
     }
 
     /// Keeps what is in common now, and what the files here hold; removes what was under way.
     async fn remember(&self, round: &Arc<Round>, all: bool) -> Result<(), FolderError> {
         let inner = &self.folders.inner;
         let (known, kept) = (inner.known.clone(), inner.common.clone());
-        let (node, to, mode) = (self.source.node, self.to.to_owned(), self.mode);
+        let (node, to, mode) = (self.node(), self.to.to_owned(), self.mode);
         let once = self.once;
         let round = round.clone();
         blocking(move || {

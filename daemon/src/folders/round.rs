@@ -1,6 +1,6 @@
 //! One look at two folders, and how far one is on its way to be like the other.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhd_protocol::{
     folder::{Entry, MAX_NAMED, Synced},
@@ -15,13 +15,38 @@ use super::{
     scan::{Scan, skip},
 };
 
+/// How often a folder is looked at, when files in it change while they come.
+const ROUNDS: usize = 3;
+
+/// Looks at both sides again as long as something changed while it came, within bounds. A round says
+/// what it did, and what changed.
+pub(super) async fn rounds<F>(round: impl Fn() -> F) -> Result<Synced, FolderError>
+where
+    F: Future<Output = Result<(Synced, Vec<String>), FolderError>>,
+{
+    let mut done = Synced::default();
+    let mut changed = Vec::new();
+    for _ in 0..ROUNDS {
+        let (did, left) = round().await?;
+        done.and(did);
+        changed = left;
+        if changed.is_empty() {
+            break;
+        }
+    }
+    for path in changed {
+        skip(&mut done.skipped, path, "it keeps changing while it is read");
+    }
+    Ok(done)
+}
+
 /// One look at both sides, and what came of it.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) common: Vec<Entry>,
     pub(super) theirs: Vec<Entry>,
     pub(super) ours: Scan,
-    pub(super) target: Target,
+    pub(super) target: Arc<Target>,
     /// The absolute path of the other folder.
     pub(super) there: String,
     pub(super) progress: Mutex<Progress>,

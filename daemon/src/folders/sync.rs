@@ -7,6 +7,7 @@ use rhd_protocol::{
     folder::{FolderAsk, Place, Synced},
     frame,
     id::NodeId,
+    store::is_url,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -46,6 +47,17 @@ impl Folders {
         to: Option<String>,
         out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
+        if let Some(to) = to.as_deref().filter(|to| is_url(to)) {
+            // Of two stores, the node that is named carries.
+            let by = if is_url(&from.path) { node } else { from.node.as_deref() };
+            let (path, to) = (from.path.clone(), to.to_owned());
+            return self.ask(self.node(by)?, FolderAsk::Push { path, to, both: false }, out).await;
+        }
+        if is_url(&from.path) {
+            let from = Place { node: None, ..from };
+            let pull = FolderAsk::Pull { from, to, both: false, they_know: false };
+            return self.ask(self.node(node)?, pull, out).await;
+        }
         let (from, node) = (self.side(&from)?, self.node(node)?);
         let from = self.granted(from, node).await?.place();
         self.ask(node, FolderAsk::Pull { from, to, both: false, they_know: false }, out).await
@@ -59,6 +71,29 @@ impl Folders {
         watch: bool,
         out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
+        match (is_url(&one.path), is_url(&other.path)) {
+            (false, false) => {}
+            (true, true) => {
+                return Err(ErrorInfo::new(
+                    ErrorKind::BadRequest,
+                    "two object stores are not kept alike",
+                )
+                .hint("copy one to the other: folder.to(…)"));
+            }
+            (far, _) if !watch => {
+                let (near, url) = if far { (other, one.path) } else { (one, other.path) };
+                let [there, back] = self.alike_with_store(near, url, out).await?;
+                // Of the second place first.
+                return value(&if far { [back, there] } else { [there, back] });
+            }
+            _ => {
+                return Err(ErrorInfo::new(
+                    ErrorKind::BadRequest,
+                    "an object store does not say when something in it changes",
+                )
+                .hint("sync() now and then"));
+            }
+        }
         let (one, other) = (self.side(&one)?, self.side(&other)?);
         let (to_one, to_other) = (one.node, other.node);
         let sides = (self.granted(one, to_other).await?, self.granted(other, to_one).await?);
@@ -83,6 +118,22 @@ impl Folders {
                 changed = other.next() => changed?,
             }
         }
+    }
+
+    /// Brings what changed in a folder to an object store, then the other way round.
+    async fn alike_with_store(
+        &self,
+        near: Place,
+        url: String,
+        out: &Out,
+    ) -> Result<[Synced; 2], ErrorInfo> {
+        let node = self.node(near.node.as_deref())?;
+        let push = FolderAsk::Push { path: near.path.clone(), to: url.clone(), both: true };
+        let there: Synced = self.asked(node, push, out).await?;
+        let from = Place { node: None, path: url, grant: None };
+        let to = Some(near.path);
+        let pull = FolderAsk::Pull { from, to, both: true, they_know: false };
+        Ok([there, self.asked(node, pull, out).await?])
     }
 
     async fn alike(

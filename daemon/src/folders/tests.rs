@@ -36,7 +36,7 @@ impl Node {
         let home = tempfile::tempdir().unwrap();
         let (mesh, tasks) = alone(home.path(), name).await;
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
-        let folders = Folders::open(home.path(), mesh, naming).unwrap();
+        let folders = Folders::open(home.path(), mesh, naming, Stores::default()).unwrap();
         Self { home, folders, closing: CancellationToken::new(), _tasks: tasks }
     }
 
@@ -100,7 +100,7 @@ impl Node {
         let (folders, mode) = (&self.folders, Mode::Copy);
         let pull = Pull {
             folders,
-            source: &source,
+            source: super::pull::From::Node(&source),
             to,
             mode,
             they_know: false,

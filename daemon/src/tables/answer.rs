@@ -4,12 +4,21 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     frame::to_vec,
     id::NodeId,
+    store::is_url,
     table::{Only, TableAsk},
 };
 use serde::Serialize;
 
-use super::{Tables, error::TableError, layout::Root, plan::Plan, read, stats};
-use crate::{asked::Out, folders::absolute, naming::Route};
+use tokio::runtime::Handle;
+
+use super::{Tables, error::TableError, far, layout::Root, plan::Plan, read, stats};
+use crate::{asked::Out, folders::absolute, naming::Route, stores::Store};
+
+/// Where a table is.
+enum Spot {
+    Disk(std::path::PathBuf),
+    Store(Store),
+}
 
 impl Tables {
     /// Does what a client asks, here or on `node`. Rows go to `out`; the answer is the body of the
@@ -42,6 +51,23 @@ impl Tables {
         self.folders.may_change(asker)?;
         let published = self.published.clone();
         match ask {
+            TableAsk::Exists { path } if is_url(&path) => {
+                value(&self.stores.open(&path)?.exists().await?)
+            }
+            TableAsk::Replace { path, with } if is_url(&path) => {
+                let (table, with) = (self.stores.open(&path)?, self.stores.open(&with)?);
+                let runtime = Handle::current();
+                value(&blocking(move || far::replace(&table, &with, &runtime)).await?)
+            }
+            TableAsk::Append { path, with } if is_url(&path) => {
+                let (table, with) = (self.stores.open(&path)?, self.stores.open(&with)?);
+                let runtime = Handle::current();
+                value(&blocking(move || far::append(&table, &with, &runtime)).await?)
+            }
+            TableAsk::Remove { path } if is_url(&path) => {
+                let (table, runtime) = (self.stores.open(&path)?, Handle::current());
+                value(&blocking(move || far::remove(&table, &runtime)).await?)
+            }
             TableAsk::Exists { path } => {
                 let path = absolute(&path)?;
                 value(&tokio::fs::try_exists(&path).await.unwrap_or(false))
@@ -79,17 +105,26 @@ impl Tables {
         path: &str,
         look: impl FnOnce(Root) -> Result<T, TableError> + Send + 'static,
     ) -> Result<Vec<u8>, ErrorInfo> {
-        let (path, published) = (absolute(path)?, self.published.clone());
+        let (published, runtime) = (self.published.clone(), Handle::current());
+        let spot = match is_url(path) {
+            true => Spot::Store(self.stores.open(path)?),
+            false => Spot::Disk(absolute(path)?),
+        };
         let place = self.reads.clone().try_acquire_owned().map_err(|_| {
             ErrorInfo::new(ErrorKind::QueueFull, "too many tables are read at once")
                 .hint("read on when some are done")
         })?;
         let looked = blocking(move || {
             let _place = place;
-            let (root, held) = published.open(&path)?;
-            let looked = look(root);
-            drop(held);
-            looked
+            match spot {
+                Spot::Store(store) => look(far::open(&store, &runtime)?),
+                Spot::Disk(path) => {
+                    let (root, held) = published.open(&path)?;
+                    let looked = look(root);
+                    drop(held);
+                    looked
+                }
+            }
         });
         value(&looked.await?)
     }

@@ -7,6 +7,8 @@ use std::{
 
 use rhd_protocol::error::{ErrorInfo, ErrorKind};
 
+use crate::stores::StoreError;
+
 /// Why a table can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TableError {
@@ -60,6 +62,9 @@ pub(super) enum TableError {
     /// The request makes no sense.
     #[error("{0}")]
     Request(String),
+    /// An object store failed at its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Nobody reads it any more.
     #[error("nobody reads it any more")]
     Gone,
@@ -94,6 +99,7 @@ impl From<TableError> for ErrorInfo {
         }
         let mut hint = String::new();
         let kind = match error {
+            TableError::Store(error) => return error.into(),
             TableError::File { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => ErrorKind::NotFound,
                 io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,

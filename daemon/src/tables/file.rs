@@ -19,7 +19,7 @@ use parquet::{
     },
 };
 
-use super::error::TableError;
+use super::{error::TableError, remote::Remote};
 
 /// The end of every Parquet file: the length of its footer, and what it is.
 const TAIL: u64 = 8;
@@ -34,16 +34,55 @@ const HEADER: usize = 8 << 10;
 /// A file that is never asked for more than it has.
 #[derive(Debug, Clone)]
 pub(super) struct Guarded {
-    file: Arc<File>,
+    source: Source,
     len: u64,
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Disk(Arc<File>),
+    Store(Arc<Remote>),
+}
+
+impl Source {
+    fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::Disk(file) => Ok(file.metadata()?.len()),
+            Self::Store(remote) => Ok(remote.len()),
+        }
+    }
+
+    /// Waits until it is on its disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => file.sync_all(),
+            // It was before it could be listed.
+            Self::Store(_) => Ok(()),
+        }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        match self {
+            Self::Disk(file) => file.read_at(buffer, at),
+            Self::Store(remote) => remote.read_at(buffer, at),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => file.read_exact_at(buffer, at),
+            Self::Store(remote) => remote.read_exact_at(buffer, at),
+        }
+    }
 }
 
 impl Guarded {
     /// Takes a file, with its footer held against its length.
-    pub(super) fn new(file: File, path: &Path) -> Result<Self, TableError> {
+    pub(super) fn new(source: Source, path: &Path) -> Result<Self, TableError> {
         let (failed, broken) = (TableError::file("read", path), TableError::broken(path));
-        let len = match file.metadata() {
-            Ok(meta) => meta.len(),
+        let len = match source.len() {
+            Ok(len) => len,
             Err(error) => return Err(failed(error)),
         };
         let mut tail = [0; TAIL as usize];
@@ -51,7 +90,7 @@ impl Guarded {
         if len < TAIL + MAGIC.len() as u64 {
             return Err(broken(&format!("it has only {len} bytes")));
         }
-        file.read_exact_at(&mut tail, len - TAIL).map_err(failed)?;
+        source.read_exact_at(&mut tail, len - TAIL).map_err(failed)?;
         let [a, b, c, d, magic @ ..] = tail;
         if &magic == b"PARE" {
             return Err(broken(&"its footer is encrypted"));
@@ -63,7 +102,7 @@ impl Guarded {
         if footer > len - TAIL || footer > MAX_FOOTER {
             return Err(broken(&format!("its footer has {footer} bytes, of {len} in the file")));
         }
-        Ok(Self { file: Arc::new(file), len })
+        Ok(Self { source, len })
     }
 
     /// Bytes of it.
@@ -124,13 +163,13 @@ pub(super) fn page_size(mut bytes: &[u8]) -> Option<u64> {
 /// Reads on from somewhere in a file.
 #[derive(Debug)]
 pub(super) struct At {
-    file: Arc<File>,
+    source: Source,
     at: u64,
 }
 
 impl io::Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.file.read_at(buffer, self.at)?;
+        let got = self.source.read_at(buffer, self.at)?;
         self.at += got as u64;
         Ok(got)
     }
@@ -148,7 +187,7 @@ impl ChunkReader for Guarded {
     /// Where a page starts: what it says of its size is held against what is taken.
     fn get_read(&self, start: u64) -> Decoded<Self::T> {
         let mut head = [0; 32];
-        let got = self.file.read_at(&mut head, start)?;
+        let got = self.source.read_at(&mut head, start)?;
         if let Some(size) = page_size(&head[..got])
             && size > MAX_PIECE as u64
         {
@@ -156,7 +195,7 @@ impl ChunkReader for Guarded {
                 "a page at {start} says it has {size} bytes"
             )));
         }
-        Ok(BufReader::with_capacity(HEADER, At { file: self.file.clone(), at: start }))
+        Ok(BufReader::with_capacity(HEADER, At { source: self.source.clone(), at: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Decoded<Bytes> {
@@ -165,7 +204,7 @@ impl ChunkReader for Guarded {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.len)));
         }
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start)?;
+        self.source.read_exact_at(&mut bytes, start)?;
         Ok(bytes.into())
     }
 }

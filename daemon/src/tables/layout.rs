@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use percent_encoding::percent_decode_str;
@@ -12,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::error::TableError;
+use super::{error::TableError, file::Source, remote::Far};
 use crate::folders::Tree;
 
 /// Folders in each other, at most.
@@ -42,6 +43,7 @@ pub(super) struct Root {
 enum Opened {
     Folder(Tree),
     File(File),
+    Far(Far),
 }
 
 impl Root {
@@ -62,6 +64,11 @@ impl Root {
             return Err(TableError::broken(path)(&"it is neither a file nor a folder"));
         };
         Ok(Self { path: path.into(), opened })
+    }
+
+    /// What is in an object store.
+    pub(super) fn far(path: PathBuf, far: Far) -> Self {
+        Self { path, opened: Opened::Far(far) }
     }
 }
 
@@ -84,6 +91,7 @@ impl Layout {
         match layout.opened {
             Opened::File(_) => layout.parts.push(Part { path: String::new(), keys: Vec::new() }),
             Opened::Folder(_) => layout.walk("", &mut Vec::new(), only, &mut 0)?,
+            Opened::Far(_) => layout.gather(only)?,
         }
         layout.parts.sort_by(|a, b| a.path.cmp(&b.path));
         // What is beside its partitions has no value in their columns.
@@ -169,16 +177,43 @@ impl Layout {
         Ok(())
     }
 
+    /// The same of an object store, which lists all of it at once.
+    fn gather(&mut self, only: &[Only]) -> Result<(), TableError> {
+        let Opened::Far(far) = &self.opened else { return Ok(()) };
+        for path in far.paths() {
+            if path.split('/').any(|name| name.starts_with(['.', '_'])) {
+                continue;
+            }
+            let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+            let keys: Vec<Key> = folders.split('/').filter_map(key).collect();
+            for (column, _) in &keys {
+                if !self.keys.contains(column) {
+                    self.keys.push(column.clone());
+                }
+            }
+            if keys.iter().all(|(column, value)| wanted(only, column, value.as_deref())) {
+                if self.parts.len() >= MAX_FILES {
+                    let text = format!("{} has more than {MAX_FILES} files", self.root.display());
+                    return Err(TableError::TooMuch(text));
+                }
+                self.parts.push(Part { path: path.to_owned(), keys });
+            }
+        }
+        Ok(())
+    }
+
     /// The full path of a part, for people.
     pub(super) fn full(&self, part: &Part) -> PathBuf {
         if part.path.is_empty() { self.root.clone() } else { self.root.join(&part.path) }
     }
 
     /// Opens a part's file, even where the table was replaced meanwhile.
-    pub(super) fn file(&self, part: &Part) -> Result<File, TableError> {
+    pub(super) fn file(&self, part: &Part) -> Result<Source, TableError> {
+        let disk = |file| Source::Disk(Arc::new(file));
         let opened = match &self.opened {
-            Opened::File(file) => file.try_clone(),
-            Opened::Folder(tree) => tree.read(&part.path),
+            Opened::File(file) => file.try_clone().map(disk),
+            Opened::Folder(tree) => tree.read(&part.path).map(disk),
+            Opened::Far(far) => far.open(&part.path).map(Source::Store),
         };
         opened.map_err(TableError::file("open", self.full(part)))
     }

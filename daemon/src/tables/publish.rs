@@ -212,8 +212,7 @@ fn settled(folder: &Path) -> Result<Plan, TableError> {
     let plan = Plan::open(Root::open(folder)?, &[])?;
     for part in &plan.layout.parts {
         let path = plan.layout.full(part);
-        let synced = plan.layout.file(part)?.sync_all();
-        synced.map_err(TableError::file("write", &path))?;
+        plan.layout.file(part)?.sync().map_err(TableError::file("write", &path))?;
         sync_folder(path.parent());
     }
     Ok(plan)
@@ -271,7 +270,7 @@ fn is_part(path: &Path) -> bool {
 }
 
 /// Refuses files that would make a table one that can't be read.
-fn fits(old: &Plan, new: &Plan) -> Result<(), TableError> {
+pub(super) fn fits(old: &Plan, new: &Plan) -> Result<(), TableError> {
     let (mut one, mut other) = (old.layout.keys.clone(), new.layout.keys.clone());
     one.sort();
     other.sort();

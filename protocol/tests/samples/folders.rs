@@ -57,6 +57,10 @@ pub(super) fn folders() -> Vec<Sample> {
             },
         ),
         ask("folder_settle", FolderAsk::Settle { path: path.clone(), with: place("/y") }),
+        ask(
+            "folder_push",
+            FolderAsk::Push { path: path.clone(), to: text("s3://b/x"), both: true },
+        ),
         ask("folder_grant", FolderAsk::Grant { path: path.clone(), to }),
         Sample::new("ask", "folder_scan", FolderAsk::Scan { of: of.clone(), keep: true }),
         Sample::new("ask", "folder_common", FolderAsk::Common { of: of.clone(), with: path }),

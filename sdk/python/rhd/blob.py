@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import codec, data, frames, origin
-from .cluster import Cluster, node_of
+from .cluster import Cluster, node_of, spot
 from .faults import fault
 from .history import Lineage, Version, lineage_of, version_of
 from .segments import size as _size
+from .stores import SYSTEMS
 
 Progress = Callable[[dict[str, Any]], None]
 """Takes `done` and `total` in bytes, `rate` in bytes a second, and `left_ms` where it can tell."""
@@ -89,12 +90,21 @@ class Blob:
         return self
 
     def to(
-        self, system: str | Cluster, name: str | None = None, progress: Progress | None = None
+        self,
+        system: str | Cluster,
+        name: str | None = None,
+        progress: Progress | None = None,
+        path: str | None = None,
     ) -> Blob:
         """Has it on a node, too, under the same name or this one; what is there is not sent again.
+        With a path it is written there as a file: on a node's disk, or in an object store.
 
         It goes there from whoever has it, not by way of this process.
         """
+        if path is not None:
+            node, path = spot(system, path)
+            data.give_file(self._content(), str(path), self._holders(), node, progress)
+            return self
         node, name = _node(system), name or self._name
         info = data.fetch(self._content(), name, self._holders(), node, progress, self._origin)
         return type(self)(None, None, node)._learn(info, self._origin)
@@ -272,7 +282,7 @@ def blob(
     The record of a name says which call made its content, and what that had read by then; `inputs`
     says it where that is not so: blobs, files, names, or hashes.
     """
-    node = _node(system)
+    node = None if path is not None else _node(system)
     if data is not MISSING:
         if path is not None:
             raise TypeError("give data or path, not both")
@@ -280,7 +290,8 @@ def blob(
         return Blob(None, None, node)._learn(_put(data, name, node, made), made)
     if path is not None:
         made = origin.current(_texts(inputs))
-        return Blob(None, None, node)._learn(_imported(path, name, node, made), made)
+        node, path = spot(system, path)
+        return Blob(None, None, node)._learn(_imported(str(path), name, node, made), made)
     if name is None:
         raise TypeError("give data, path or name")
     return load(name, node)
@@ -313,4 +324,7 @@ def _held(info: dict[str, Any]) -> Held:
 
 
 def _node(system: str | Cluster | None) -> str | None:
+    if isinstance(system, str) and system in SYSTEMS:
+        hint = f"name it: path='bucket/name' means {system}://bucket/name"
+        raise fault("bad_request", f"a blob in {system} has a path", hint=hint)
     return node_of(None if system == "file" else system)

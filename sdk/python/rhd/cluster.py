@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from . import config, shell, store
 from .daemon import daemon
 from .faults import fault
+from .stores import SYSTEMS, is_url, system_of
 
 
 class Cluster:
@@ -130,6 +132,24 @@ def node_of(given: Any) -> str | None:
     if isinstance(given, str) and given:
         return given
     raise TypeError(f"expected rh.cluster(…) or the name of a node, not {given!r}")
+
+
+def spot(system: Any, path: str | os.PathLike[str] | None) -> tuple[str | None, str | None]:
+    """The node and the path that these mean: in an object store no node, and a URL."""
+    where = None if path is None else os.fspath(path)
+    if isinstance(system, str) and system in SYSTEMS:
+        if where is None or not where.strip("/"):
+            hint = f"path='bucket/name' means {system}://bucket/name"
+            raise fault("bad_request", f"a place in {system} has a path", hint=hint)
+        url = where if is_url(where) else f"{system}://{where.lstrip('/')}"
+        if system_of(url) != system:
+            raise fault("bad_request", f"{where!r} is not in {system}")
+        return None, url
+    node = node_of(None if system == "file" else system)
+    if where is not None and is_url(where) and node is not None:
+        hint = "leave the system out: the node that has or gets the data asks the store"
+        raise fault("bad_request", f"{where!r} is on no node", hint=hint)
+    return node, where
 
 
 def unknown(name: str, peers: list[dict[str, Any]]) -> BaseException:

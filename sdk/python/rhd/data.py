@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from .daemon import daemon, decode
 from .frames import Buffer
 from .origin import Origin
 from .segments import size as _size
+from .stores import local
 
 AHEAD = 256 * 1024
 """Bytes that a file reads at once, at least."""
@@ -50,7 +50,7 @@ def take_file(
     path: str, name: str | None, node: str | None, origin: Origin | None = None
 ) -> dict[str, Any]:
     """Stores a file of a node's disk; of this one's where none is named."""
-    full = path if node else os.path.abspath(os.path.expanduser(path))
+    full = path if node else local(path)
     info: dict[str, Any] = _ask(node, "import", path=full, name=name, **_made_by(origin))
     return info
 
@@ -85,7 +85,7 @@ def give_file(
     content: dict[str, Any], path: str, holders: list[str], node: str | None, told: Told = None
 ) -> dict[str, Any]:
     """Writes a blob to a file of a node's disk."""
-    full = path if node else os.path.abspath(os.path.expanduser(path))
+    full = path if node else local(path)
     info: dict[str, Any] = _ask(
         node, "export", told=told, content=content, path=full, **{"from": holders}
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from . import data, origin
-from .blob import MISSING, Blob, Held, Inputs, Progress, _held, _node, _texts
-from .cluster import Cluster
+from .blob import MISSING, Blob, Held, Inputs, Progress, _held, _texts
+from .cluster import Cluster, spot
 from .faults import fault
+from .stores import is_url, local, system_of
 
 
 class File(Blob):
@@ -18,7 +18,7 @@ class File(Blob):
 
     def __init__(self, path: str, name: str | None, node: str | None) -> None:
         super().__init__(None, name, node)
-        self._path = path if node else os.path.abspath(os.path.expanduser(path))
+        self._path = path if node else local(path)
 
     @property
     def path(self) -> str:
@@ -62,8 +62,12 @@ class File(Blob):
         """Copies it, as it is now, to a node: to this path there, or the same. What chunks the node
         has are not sent again."""
         self._held = None
-        node, held = _node(system), self._known()
-        copy = File(path or self._path, name or self._name, node)
+        node, at = spot(system, path)
+        if at is None and is_url(self._path):
+            hint = "name one: file.to(system, '/data/name')"
+            raise fault("bad_request", f"{self!r} has a URL, not a path on a disk", hint=hint)
+        held = self._known()
+        copy = File(at or self._path, name or self._name, node)
         copy._give(held, node, copy._path, progress)
         return copy
 
@@ -131,7 +135,8 @@ class File(Blob):
             self.save(inputs=inputs)
 
     def __repr__(self) -> str:
-        return f"rh.file({self._path!r}, system={self._node or 'here'!r})"
+        system = self._node or system_of(self._path) or "here"
+        return f"rh.file({self._path!r}, system={system!r})"
 
 
 def file(
@@ -141,13 +146,14 @@ def file(
     system: str | Cluster | None = None,
     inputs: Inputs | None = None,
 ) -> File:
-    """The file at `path` of a node's disk (this one's by default), with these bytes written to it
-    if there are any."""
+    """The file at `path` of a node's disk (this one's by default) or of an object store, with these
+    bytes written to it if there are any."""
     if path is None:
         raise fault(
             "bad_request", "a file has a path", hint="rh.file(path='/data/x', system='box')"
         )
-    node = _node(system)
+    node, path = spot(system, path)
+    assert path is not None
     if node is not None and not path.startswith("/"):
         raise fault("bad_request", f"{path!r} is no absolute path", hint="name it from the root on")
     made = File(path, name, node)

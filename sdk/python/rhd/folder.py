@@ -12,11 +12,12 @@ from typing import Any
 
 from . import config
 from .blob import Progress
-from .cluster import Cluster, here, node_of
+from .cluster import Cluster, here, spot
 from .daemon import daemon, decode
 from .errors import RhdError
 from .faults import fault
 from .file import File
+from .stores import local, system_of
 
 Place = dict[str, Any]
 
@@ -53,7 +54,7 @@ class Folder:
     kind = "folder"
 
     def __init__(self, path: str, name: str | None, node: str | None) -> None:
-        self._path = path if node else _local(path)
+        self._path = path if node else local(path)
         self._name, self._node = name, node
         self._origin: Folder | None = None
         self._copies: list[Folder] = []
@@ -72,8 +73,8 @@ class Folder:
 
     @property
     def system(self) -> str:
-        """The name of its node."""
-        return self._node or here.name
+        """The name of its node, or the object store that it is in."""
+        return self._node or system_of(self._path) or here.name
 
     def to(
         self,
@@ -81,16 +82,16 @@ class Folder:
         path: str | None = None,
         progress: Progress | None = None,
     ) -> Folder:
-        """Has a copy of it on a node, or brings that up to date: at this path there, or at a place
-        of its own, the same each time.
+        """Has a copy of it on a node or in an object store, or brings that up to date: at this path
+        there, or, on a node, at a place of its own, the same each time.
 
         It goes there from its own node, not by way of this process. What is there is not sent
         again; what was changed there, too, is set aside under another name; what is only there
         stays.
         """
-        node = node_of(system)
+        node, path = spot(system, path)
         if path is not None and node is None:
-            path = _local(path)
+            path = local(path)
         done = _synced(_ask("copy", progress, **{"from": self._place()}, node=node, to=path))
         copy = Folder(done.path, self._name, node)
         copy._origin, copy.last = self, done
@@ -151,7 +152,7 @@ class Folder:
 
     def mv(self, path: str) -> Folder:
         """Moves or renames it on its node; nothing may be there."""
-        path = path if self._node else _local(path)
+        path = path if self._node else local(path)
         self._path = str(_ask("move", node=self._node, path=self._path, to=path))
         return self
 
@@ -178,13 +179,15 @@ class Folder:
 
     def __getstate__(self) -> dict[str, Any]:
         # Elsewhere, this node has to be called by its name.
-        return {**self.__dict__, "_node": self.system, "_copies": [], "_origin": None}
+        node = None if system_of(self._path) else self.system
+        return {**self.__dict__, "_node": node, "_copies": [], "_origin": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        return f"rh.folder({self._path!r}, system={self._node or 'here'!r})"
+        system = self._node or system_of(self._path) or "here"
+        return f"rh.folder({self._path!r}, system={system!r})"
 
 
 class Watch:
@@ -258,18 +261,14 @@ def folder(
     name: str | None = None,
     system: str | Cluster = "file",
 ) -> Folder:
-    """A folder: of this machine, or of the node `system`. Nothing is made before it is used.
+    """A folder: of this machine, of the node `system`, or of an object store ("s3", "gs" or "az").
+    Nothing is made before it is used.
 
     A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
-    below `~/rhd`.
+    below `~/rhd`. In an object store it is `bucket/name`; a URL says the same without a system.
     """
-    node = None if system == "file" else node_of(system)
-    where = os.fspath(path) if path is not None else f"~/rhd/{name or uuid.uuid4().hex}"
-    return Folder(where, name, node)
-
-
-def _local(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    node, where = spot(system, path)
+    return Folder(where or f"~/rhd/{name or uuid.uuid4().hex}", name, node)
 
 
 def _ask(do: str, told: Progress | None = None, node: str | None = None, **fields: Any) -> Any:

@@ -16,11 +16,12 @@ from typing import Any
 
 from . import config, parquet, tabular
 from .blob import Progress
-from .cluster import Cluster, here, node_of
+from .cluster import Cluster, here, spot
 from .daemon import daemon
 from .errors import RhdError
 from .faults import fault
-from .folder import Folder, _local
+from .folder import Folder
+from .stores import is_url, local, system_of
 
 Where = Mapping[str, Any]
 """Values of partition columns: one, a list of some, or None."""
@@ -39,7 +40,7 @@ class Table:
         node: str | None,
         partition_cols: Sequence[str],
     ) -> None:
-        self._path = path if node else _local(path)
+        self._path = path if node else local(path)
         self._name, self._node = name, node
         self._partition_cols = list(partition_cols)
         self._data = data
@@ -57,8 +58,8 @@ class Table:
 
     @property
     def system(self) -> str:
-        """The name of its node."""
-        return self._node or here.name
+        """The name of its node, or the object store that it is in."""
+        return self._node or system_of(self._path) or here.name
 
     @property
     def schema(self) -> Any:
@@ -125,8 +126,8 @@ class Table:
 
         Data that was not written yet is written there; else it goes from its own node.
         """
-        node = node_of(system)
-        at = path or self._place_on(node)
+        node, at = spot(system, path)
+        at = at or self._place_on(node)
         copy = Table(None, at, self._name, node, self._partition_cols)
         copy._kind = self._kind
         if copy._spot() == self._spot():
@@ -215,7 +216,7 @@ class Table:
 
     def _send(self, do: str, data: Any, progress: Progress | None) -> None:
         rows = tabular.read(data)
-        if self._node is None:
+        if self._node is None and not is_url(self._path):
             staged = self._staged()
             try:
                 parquet.write_files(rows, staged, self._partition_cols)
@@ -229,7 +230,7 @@ class Table:
 
     def _publish(self, do: str, folder: Folder, progress: Progress | None) -> None:
         staged = self._staged()
-        copied = folder.to(self._node or "here", staged, progress)
+        copied = folder.to(self._node or system_of(staged) or "here", staged, progress)
         try:
             if copied.last is not None and copied.last.skipped:
                 raise fault("conflict", f"{folder!r} did not go whole: {copied.last.skipped}")
@@ -287,13 +288,15 @@ class Table:
 
     def __getstate__(self) -> dict[str, Any]:
         # Elsewhere, this node has to be called by its name; data that is not written stays here.
-        return {**self.__dict__, "_node": self.system, "_data": None}
+        node = None if is_url(self._path) else self.system
+        return {**self.__dict__, "_node": node, "_data": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        return f"rh.table(path={self._path!r}, system={self._node or 'here'!r})"
+        system = self._node or system_of(self._path) or "here"
+        return f"rh.table(path={self._path!r}, system={system!r})"
 
 
 def table(
@@ -303,17 +306,16 @@ def table(
     system: str | Cluster = "file",
     partition_cols: str | Sequence[str] | None = None,
 ) -> Table:
-    """A table: a folder of Parquet files of this machine, or of the node `system`. Nothing is
-    written before `.write()` or `.to()`.
+    """A table: a folder of Parquet files of this machine, of the node `system`, or of an object
+    store ("s3", "gs" or "az"). Nothing is written before `.write()` or `.to()`.
 
     A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
     below `~/rhd`. Values of `partition_cols` become names of folders, so that readers who want
     some of them open no others.
     """
-    node = None if system == "file" else node_of(system)
-    where = os.fspath(path) if path is not None else f"~/rhd/{name or uuid.uuid4().hex}"
+    node, where = spot(system, path)
     columns = [partition_cols] if isinstance(partition_cols, str) else partition_cols or ()
-    return Table(data, where, name, node, columns)
+    return Table(data, where or f"~/rhd/{name or uuid.uuid4().hex}", name, node, columns)
 
 
 def _plain(schema: Any) -> Any:

@@ -11,6 +11,7 @@ use crate::{
     folders::Folders,
     mesh::{self, Mesh, MeshTasks},
     naming::Naming,
+    stores::Stores,
     tables::Tables,
 };
 
@@ -28,8 +29,10 @@ impl Node {
         let config = mesh::Config { listen, mdns: false, ..mesh::Config::default() };
         let (mesh, tasks) = Mesh::start(home.path(), name, config).await.unwrap();
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
-        let folders = Folders::open(home.path(), mesh.clone(), naming.clone()).unwrap();
-        let tables = Tables::new(mesh.clone(), naming, folders);
+        let stores = Stores::default();
+        let opened = Folders::open(home.path(), mesh.clone(), naming.clone(), stores.clone());
+        let folders = opened.unwrap();
+        let tables = Tables::new(mesh.clone(), naming, folders, stores);
         tables.serve(&TaskTracker::new(), &CancellationToken::new());
         Self { _home: home, mesh, tables, _tasks: tasks }
     }
