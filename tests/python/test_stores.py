@@ -140,18 +140,21 @@ def test_objects_of_others_come_once_and_names_that_lead_out_do_not(
     s3: Store, tmp_path: Path
 ) -> None:
     s3.put(f"{s3.name}/d/a", b"1")
+    s3.put(f"{s3.name}/d/made/", b"")
+    s3.put(f"{s3.name}/d/made/by hand", b"2")
     s3.put(f"{s3.name}/d/a/below", b"blocked")
     s3.put(f"{s3.name}/d/large", noise(9 * MIB))
     target = tmp_path / "target"
     done = rh.folder(f"s3://{s3.name}/d").to("here", str(target)).last
-    assert done is not None and done.moved == 9 * MIB + 1
-    assert files(target) == {"a": (b"1", False), "large": (noise(9 * MIB), False)}
+    assert done is not None and done.moved == 9 * MIB + 2
+    large = (noise(9 * MIB), False)
+    assert files(target) == {"a": (b"1", False), "large": large, "made/by hand": (b"2", False)}
     assert list(done.skipped) == ["a/below"]
     # In two parts, each once.
     assert s3.count("GET", "/d/large") == 2
     assert s3.count("GET", "/d/a") == 1
     other = rh.folder(f"s3://{s3.name}/d").to("here", str(tmp_path / "other")).last
-    assert other is not None and other.written == 2
+    assert other is not None and other.written == 3
 
 
 def test_from_store_to_store(s3: Store, source: Path) -> None:

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rhd_protocol::{
@@ -45,8 +45,16 @@ pub(super) struct Listing {
     pub(super) store: Store,
     /// Those that can be files of a folder, sorted by path.
     pub(super) objects: Vec<Object>,
-    known: Mutex<HashMap<String, (String, About)>>,
+    known: Mutex<Known>,
     notes: Arc<Notes>,
+}
+
+/// What is known of objects, by their paths.
+#[derive(Debug)]
+struct Known {
+    of: HashMap<String, (String, About)>,
+    /// Whether it is not what is kept.
+    changed: bool,
 }
 
 impl Listing {
@@ -73,25 +81,35 @@ impl Listing {
         let (kept, url) = (notes.clone(), store.at().to_string());
         let sound = |noted: &Vec<Note>| noted.len() <= MAX_ENTRIES;
         let noted = blocking(move || Ok(kept.0.load(&url, sound).unwrap_or_default())).await?;
-        let about = |note: &Note| About { hash: note.hash, exec: note.exec };
-        let known = noted.into_iter().map(|n| (n.path.clone(), (n.tag.clone(), about(&n))));
-        Ok(Self { known: Mutex::new(known.collect()), objects, store, notes: notes.clone() })
+        let before = noted.len();
+        let is_there = |note: &Note| {
+            let at = objects.binary_search_by(|object| object.path.as_str().cmp(&note.path));
+            at.is_ok_and(|at| objects[at].tag == note.tag)
+        };
+        let current = noted.into_iter().filter(is_there);
+        let of: HashMap<String, (String, About)> = current
+            .map(|note| (note.path, (note.tag, About { hash: note.hash, exec: note.exec })))
+            .collect();
+        let known = Known { changed: of.len() != before, of };
+        Ok(Self { known: Mutex::new(known), objects, store, notes: notes.clone() })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, About)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of an object, as it is now.
     pub(super) fn about(&self, object: &Object) -> Option<About> {
         let known = self.lock();
-        known.get(&object.path).filter(|(tag, _)| *tag == object.tag).map(|(_, about)| *about)
+        known.of.get(&object.path).filter(|(tag, _)| *tag == object.tag).map(|(_, about)| *about)
     }
 
     /// Notes what an object holds.
     pub(super) fn learn(&self, path: &str, tag: String, about: About) {
         if !tag.is_empty() {
-            self.lock().insert(path.to_owned(), (tag, about));
+            let mut known = self.lock();
+            known.of.insert(path.to_owned(), (tag, about));
+            known.changed = true;
         }
     }
 
@@ -122,14 +140,17 @@ impl Listing {
     /// Keeps what is known for the next time.
     pub(super) async fn save(&self) -> Result<(), FolderError> {
         let noted: Vec<Note> = {
-            let known = self.lock();
+            let mut known = self.lock();
+            if !std::mem::take(&mut known.changed) {
+                return Ok(());
+            }
             let note = |(path, (tag, about)): (&String, &(String, About))| Note {
                 path: path.clone(),
                 tag: tag.clone(),
                 hash: about.hash,
                 exec: about.exec,
             };
-            known.iter().map(note).collect()
+            known.of.iter().map(note).collect()
         };
         let (notes, url) = (self.notes.clone(), self.store.at().to_string());
         blocking(move || notes.0.save(&url, &noted)).await

@@ -1,6 +1,6 @@
 //! What is done in an object store.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -111,7 +111,6 @@ impl Store {
         let mut listed = self.client.list(Some(&self.key("")?));
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(self.failed("list", ""))?;
-            // A name that ends in a slash stands for a folder, where one was made by hand.
             let Some(path) = self.relative(&meta).filter(|path| !path.is_empty()) else { continue };
             if found.len() >= MAX_ENTRIES {
                 let text = format!("{} has more than {MAX_ENTRIES} objects", self.at);
@@ -121,6 +120,13 @@ impl Store {
         }
         found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         found.dedup_by(|a, b| a.path == b.path);
+        // Where a folder was made by hand, an empty object stands for it.
+        let above = |object: &Object| -> Vec<String> {
+            let ends = object.path.match_indices('/');
+            ends.map(|(end, _)| object.path[..end].to_owned()).collect()
+        };
+        let folders: HashSet<String> = found.iter().flat_map(above).collect();
+        found.retain(|object| object.size > 0 || !folders.contains(&object.path));
         Ok(found)
     }
 

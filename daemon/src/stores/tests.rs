@@ -45,6 +45,15 @@ async fn what_is_below_a_name_is_in_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_empty_object_with_the_name_of_a_folder_is_none() {
+    let store = store("s3://b/a");
+    put(&store, "d", b"").await;
+    put(&store, "d/x", b"1").await;
+    put(&store, "empty", b"").await;
+    assert_eq!(paths(&store.list().await.unwrap()), ["d/x", "empty"]);
+}
+
+#[tokio::test]
 async fn large_objects_are_seen_when_they_are_whole_and_read_in_parts() {
     let store = store("gs://b");
     let bytes: Vec<u8> = (0..3 * PART + 7).map(|n| (n % 251) as u8).collect();
