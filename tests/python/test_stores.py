@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def beta_dir(tmp_path: Path) -> Path:
+    return tmp_path / "far"
 
 
 def files(root: Path) -> dict[str, object]:
@@ -92,6 +98,21 @@ def test_only_what_changed_goes_again_and_what_others_did_stays(s3: Store, sourc
     assert s3.keys(s3.name) == ["x/a", "x/b", "x/c", "x/new"]
     assert s3.get(f"{s3.name}/x/c") == b"of somebody"
     assert first.ls() == ["a", "b", "c", "new"]
+
+
+def test_what_can_not_be_read_is_not_taken_for_gone(
+    s3: Store, source: Path, beta_dir: Path
+) -> None:
+    write(source, {"a": b"one", "b": b"two"})
+    folder = rh.folder(source)
+    folder.to("s3", f"{s3.name}/x")
+    folder.to("far", str(beta_dir))
+    # More than a file may have, of which the disk keeps nothing.
+    os.truncate(source / "a", (1 << 42) + 1)
+    for system, path in (("s3", f"{s3.name}/x"), ("far", str(beta_dir))):
+        done = folder.to(system, path).last
+        assert done is not None and done.removed == 0 and list(done.skipped) == ["a"]
+    assert s3.get(f"{s3.name}/x/a") == b"one" == (beta_dir / "a").read_bytes()
 
 
 def test_what_changed_on_both_sides_is_set_aside(s3: Store, source: Path) -> None:
@@ -193,6 +214,8 @@ def test_a_folder_in_a_store_is_used_like_any_other(s3: Store) -> None:
     assert s3.keys(s3.name) == ["y/z/a"] and folder.get("a") == b"text"
     folder.rm()
     assert s3.keys(s3.name) == [] and not folder.exists_in_system()
+    with pytest.raises(rh.RhdError, match="whole bucket"):
+        rh.folder(f"s3://{s3.name}").rm()
     for wrong in ("s3://", "s3://b/../c", "s3:///x"):
         with pytest.raises(rh.RhdError, match="names no"):
             rh.folder(wrong).ls()

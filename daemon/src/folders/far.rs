@@ -135,6 +135,10 @@ impl Folders {
             let text = format!("{bad:?} is no path in {}", store.at());
             return Err(FolderError::Request(text).into());
         }
+        if contents.is_none() && store.at().is_bucket() {
+            let text = format!("{} is a whole bucket, which is not emptied", store.at());
+            return Err(FolderError::Request(text).into());
+        }
         let all: Vec<String> = store.list().await?.into_iter().map(|o| o.path).collect();
         let inside = |path: &str, name: &str| {
             path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -14,7 +14,7 @@ use super::{
     error::FolderError,
     fetch::{Fetch, Spot},
     place::Staged,
-    round::{Report as _, Round},
+    round::{Report as _, Round, is_skipped},
 };
 
 /// Does them; what has to be fetched is returned, each content once.
@@ -114,6 +114,8 @@ fn clear(round: &Round, steps: &[Step<'_>]) -> Result<(), FolderError> {
     for step in steps {
         let Some(ours) = step.ours else { continue };
         match step.fate {
+            // What could not be read there is not gone.
+            Fate::Remove if is_skipped(&round.progress().done, step.path) => keep(round, step.path),
             Fate::Remove => match round.target.remove(ours, round.ours.stamp(step.path)) {
                 Ok(true) => round.progress().done.removed += 1,
                 Ok(false) => keep(round, step.path),

@@ -120,6 +120,11 @@ impl Round {
     }
 }
 
+/// Whether something was left out, rather than not there.
+pub(super) fn is_skipped(done: &Synced, path: &str) -> bool {
+    done.skipped.iter().any(|skipped| skipped.path == path)
+}
+
 /// What is said of a folder that is brought together with another.
 pub(super) trait Report {
     /// Notes the new name of something.

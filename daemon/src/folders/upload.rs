@@ -18,7 +18,7 @@ use super::{
     common::STORES,
     error::FolderError,
     noted::{Listing, as_path},
-    round::{Report as _, rounds},
+    round::{Report as _, is_skipped, rounds},
     scan::{scan, skip},
     send::Content,
     tree::Tree,
@@ -229,6 +229,8 @@ impl Push<'_> {
                     });
                     puts.push(Put { entry: theirs.clone(), aside: moved });
                 }
+                // What could not be read here is not gone.
+                (Fate::Remove, _) if is_skipped(&progress.done, step.path) => {}
                 (Fate::Remove, _) => gone.push(step.path.to_owned()),
                 (Fate::Away, _) => {
                     let why = "a file and a folder of one name: one has to be renamed";
