@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Content moves to whoever asked for it, straight from those who have it. It is leased before any
-//! of it is written, and on disk, then named, before anybody is told that it is there.
+//! of it is written, and on disk, then named, before anybody is told that it is there. A folder that
+//! is saved is a list of its files, which is content as they are.
 
 mod answer;
 mod config;
@@ -22,6 +23,7 @@ mod gc;
 mod history;
 mod ledger;
 mod lineage;
+mod manifest;
 mod names;
 mod put;
 mod serve;
@@ -29,6 +31,7 @@ mod store;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod verify;
 mod versions;
 
@@ -48,7 +51,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{config::Config, error::DataError};
 use self::{gc::Pressure, ledger::Ledger, names::Names, store::Store};
-use crate::{asked::Asker, mesh::Mesh, naming::Naming, stores::Stores};
+use crate::{asked::Asker, folders::Folders, mesh::Mesh, naming::Naming, stores::Stores};
 
 /// How long a node may take to say what it knows of data, its link included.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -67,6 +70,7 @@ pub struct Data {
     naming: Naming,
     peers: Asker,
     stores: Stores,
+    folders: Folders,
 }
 
 /// What is stored, and what is known of it.
@@ -99,7 +103,7 @@ impl Shelf {
         for version in names.all().values().flatten() {
             ledger.name(version.content.hash, now);
         }
-        Ok(Self {
+        let shelf = Self {
             config,
             store,
             names,
@@ -107,7 +111,9 @@ impl Shelf {
             gate: gc::Gate::default(),
             fetching: Mutex::default(),
             distrusted: Mutex::default(),
-        })
+        };
+        trees::pin(&shelf).await;
+        Ok(shelf)
     }
 
     /// Sees to it that `size` more bytes may come: by a collection, where that helps.
@@ -181,11 +187,12 @@ impl Data {
         mesh: Mesh,
         naming: Naming,
         config: Config,
+        folders: Folders,
         stores: Stores,
     ) -> Result<Self, ErrorInfo> {
         let shelf = Arc::new(Shelf::open(home.join("data"), config).await?);
         let peers = Asker::new(mesh.clone(), naming.clone(), wire::DATA);
-        Ok(Self { shelf, mesh, naming, peers, stores })
+        Ok(Self { shelf, mesh, naming, peers, stores, folders })
     }
 
     /// Answers peers and collects what nothing needs, until `closing`.

@@ -29,6 +29,7 @@ mod noted;
 mod place;
 mod pull;
 mod round;
+mod saved;
 mod scan;
 mod send;
 mod source;
@@ -60,6 +61,7 @@ pub use self::{
     cache::{Cache, Stamp},
     digest::{hash_file, open_plain},
     error::FolderError,
+    saved::{Contents, Kept, Look},
 };
 use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
 use crate::{

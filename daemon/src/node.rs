@@ -78,11 +78,11 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
         .map_err(failed("open the runs"))?;
     runs.tend();
     let stores = Stores::default();
-    let data =
-        Data::open(&home, mesh.clone(), naming.clone(), settings.data, stores.clone()).await?;
-    data.serve(&tasks, &closing);
     let folders = Folders::open(&home, mesh.clone(), naming.clone(), stores.clone())?;
     folders.serve(&tasks, &closing);
+    let (mine, near) = (mesh.clone(), folders.clone());
+    let data = Data::open(&home, mine, naming.clone(), settings.data, near, stores.clone()).await?;
+    data.serve(&tasks, &closing);
     let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone(), stores);
     tables.serve(&tasks, &closing);
     let rooms = Rooms {

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 pub use version::{
     Input, InputError, Lineage, MAX_DEPTH, MAX_INPUTS, MAX_LINEAGE, MAX_TEXT, Made, Origin, Record,
-    Version,
+    Tree, Version,
 };
 
 use crate::{
     call::Codec,
+    folder::Skipped,
     id::{Hash, NodeId},
 };
 
@@ -77,6 +78,21 @@ pub struct BlobInfo {
     /// What made it, as far as its name says.
     #[serde(default, skip_serializing_if = "Origin::is_empty")]
     pub origin: Origin,
+    /// The folder or table that the name stands for; none: it is a blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Tree>,
+}
+
+impl BlobInfo {
+    /// What it is: `blob`, `folder` or `table`.
+    pub fn kind(&self) -> &'static str {
+        self.tree.as_ref().map_or("blob", Tree::kind)
+    }
+
+    /// Bytes of what it holds.
+    pub fn bytes(&self) -> u64 {
+        self.tree.as_ref().map_or(self.content.size, |tree| tree.bytes)
+    }
 }
 
 /// A question about data, or something to do with it.
@@ -106,6 +122,20 @@ pub enum DataAsk {
         #[serde(default)]
         name: Option<String>,
         /// What made it; for its name's record.
+        #[serde(default, skip_serializing_if = "Origin::is_empty")]
+        origin: Origin,
+    },
+    /// Saves a folder or table of the node's own disk as the newest version of a name: what files are
+    /// stored already is not stored again. The answer is a [`Saved`].
+    SaveFolder {
+        /// Absolute path, or one that starts with `~/`.
+        path: String,
+        /// Its name.
+        name: String,
+        /// Whether it is a table.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        table: bool,
+        /// What made it.
         #[serde(default, skip_serializing_if = "Origin::is_empty")]
         origin: Origin,
     },
@@ -189,13 +219,17 @@ pub enum DataAsk {
         #[serde(default)]
         limit: Option<u32>,
     },
-    /// Puts the content of an earlier version on top of a name, as a new version. The answer is a
+    /// Puts the content of an earlier version on top of a name, as a new version; that of a folder or
+    /// table also in its place on disk, where what is there is saved first. The answer is a
     /// [`BlobInfo`].
     Rollback {
         /// Canonical name.
         name: String,
         /// Number of the earlier version.
         version: u64,
+        /// Where a folder or table is written; none: where the newest version is from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
     },
     /// How these came about, as far as names of the node say. The answer is a list of [`Record`],
     /// with nil for what is not known.
@@ -232,6 +266,19 @@ pub enum DataAsk {
     },
     /// Reads all that is stored and compares it with its hashes. The answer is [`Verified`].
     Verify {},
+}
+
+/// What came of saving a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// The version that it is now.
+    pub info: BlobInfo,
+    /// Bytes of files that were not stored yet.
+    pub stored: u64,
+    /// What is in the folder and can't be kept, and why; at most
+    /// [`MAX_NAMED`](crate::folder::MAX_NAMED).
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
 }
 
 /// What a collection removed, or would.

@@ -55,8 +55,8 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
     (
         "data",
-        &["asked", "framed", "mesh", "naming", "stores"],
-        "data moves by the mesh, under names; it runs nothing",
+        &["asked", "folders", "framed", "mesh", "naming", "stores"],
+        "data moves by the mesh, under names, folders by their files; it runs nothing",
     ),
     (
         "folders",

@@ -112,7 +112,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         }
         Verb::Get { blob, output } => get(&client, &blob, output, ui).await,
         Verb::To { blob, node, name } => {
-            let found = find(&client, &blob).await?;
+            let found = find_blob(&client, &blob).await?;
             let (from, name) = (holder(&found), name.or(found.name));
             let ask = DataAsk::Fetch { content: found.content, name, from, origin: found.origin };
             let info: BlobInfo = client.data(Some(&node), ask, &[], |t, _| ui.progress(t)).await?;
@@ -125,9 +125,9 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
                 return ui.json(&blobs);
             }
             let row = |blob: BlobInfo| {
+                let (bytes, versions) = (size(blob.bytes()), blob.versions.to_string());
                 let name = blob.name.unwrap_or_else(|| "-".into());
-                let versions = blob.versions.to_string();
-                vec![name, size(blob.content.size), versions, blob.content.hash.to_string()]
+                vec![name, bytes, versions, blob.content.hash.to_string()]
             };
             let rows: Vec<_> = blobs.into_iter().map(row).collect();
             ui.table(&["NAME", "SIZE", "VERSIONS", "HASH"], &rows)
@@ -214,7 +214,7 @@ async fn get(
     output: Option<PathBuf>,
     ui: &mut Ui,
 ) -> Result<(), ErrorInfo> {
-    let found = find(client, blob).await?;
+    let found = find_blob(client, blob).await?;
     let from = holder(&found);
     if let Some(output) = output {
         let output = std::path::absolute(&output).map_err(|e| {
@@ -246,6 +246,19 @@ async fn get(
 async fn find(client: &Client, blob: &str) -> Result<BlobInfo, ErrorInfo> {
     let ask = DataAsk::Find { blob: blob.to_owned(), far: true };
     client.data(None, ask, &[], |_, _| ()).await
+}
+
+/// The same, where it is no folder.
+async fn find_blob(client: &Client, blob: &str) -> Result<BlobInfo, ErrorInfo> {
+    let found = find(client, blob).await?;
+    match &found.tree {
+        None => Ok(found),
+        Some(tree) => {
+            let kind = tree.kind();
+            Err(ErrorInfo::new(ErrorKind::BadRequest, format!("{blob} is a {kind}"))
+                .hint(format!("it is at {}:{}; see `rhd {kind} --help`", found.node, tree.path)))
+        }
+    }
 }
 
 fn holder(info: &BlobInfo) -> Vec<NodeId> {

@@ -1,15 +1,17 @@
-//! `rhd folder to|sync|ls|mkdir|mv|rm`.
+//! `rhd folder to|sync|save|ls|mkdir|mv|rm`.
 
 use rhd_protocol::{
+    data::{DataAsk, Origin, Saved},
     error::ErrorInfo,
     folder::{FolderAsk, Listed, Synced},
     frame,
 };
+use rhd_sdk::Client;
 
 use super::{
     Context,
     spot::{Spot, spot},
-    ui::{Ui, size},
+    ui::{Ui, plain, size},
 };
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,17 @@ enum Verb {
         /// Go on each time that something changes, until Ctrl-C
         #[arg(long)]
         watch: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Save a folder as the newest version of a name, on its node; prints its hash
+    Save {
+        /// PATH or NODE:PATH
+        #[arg(value_parser = spot)]
+        folder: Spot,
+        /// What to call it
+        name: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -112,6 +125,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
             let () = client.folders(None, ask, |_, _| (), each).await?;
             written
         }
+        Verb::Save { folder, name, json } => save(&client, &folder, name, false, json, ui).await,
         Verb::Ls { folder, json } => {
             let place = folder.place()?;
             let ask = FolderAsk::List { path: place.path };
@@ -149,6 +163,35 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
             client.folders(place.node.as_deref(), ask, |_, _| (), |_| ()).await
         }
     }
+}
+
+/// Saves a folder or table, and says what came of it.
+pub(super) async fn save(
+    client: &Client,
+    folder: &Spot,
+    name: String,
+    table: bool,
+    json: bool,
+    ui: &mut Ui,
+) -> Result<(), ErrorInfo> {
+    let place = folder.place()?;
+    let ask = DataAsk::SaveFolder { path: place.path, name, table, origin: Origin::default() };
+    let node = place.node.as_deref();
+    let saved: Saved = client.data(node, ask, &[], |text, _| ui.progress(text)).await?;
+    if json {
+        return ui.json(&saved);
+    }
+    let info = &saved.info;
+    let name = info.name.as_deref().unwrap_or_default();
+    let (bytes, stored) = (size(info.bytes()), size(saved.stored));
+    ui.note(&plain(&format!(
+        "{name} is at version {} on {} ({bytes}, {stored} of it new)",
+        info.version, info.node
+    )));
+    for skipped in &saved.skipped {
+        ui.note(&plain(&format!("left out: {}: {}", skipped.path, skipped.why)));
+    }
+    ui.line(&info.content.hash.to_string())
 }
 
 fn shown(done: &[Synced], json: bool, ui: &mut Ui) -> Result<(), ErrorInfo> {

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         return ui.json(&versions);
     }
     let rows: Vec<_> = versions.iter().map(row).collect();
-    ui.table(&["VERSION", "SAVED", "BY", "SIZE", "HASH", "RUN", "MADE FROM"], &rows)
+    ui.table(&["VERSION", "SAVED", "BY", "KIND", "SIZE", "HASH", "RUN", "MADE FROM"], &rows)
 }
 
 fn row(version: &Version) -> Vec<String> {
@@ -50,7 +50,8 @@ fn row(version: &Version) -> Vec<String> {
         version.number.to_string(),
         ago(version.saved_ms),
         version.author.clone(),
-        size(version.content.size),
+        version.kind().into(),
+        size(version.bytes()),
         version.content.hash.short(),
         version.run.clone().unwrap_or_else(dash),
         made_from(version).unwrap_or_else(dash),
@@ -120,6 +121,7 @@ mod tests {
             service: None,
             more: false,
             restored: None,
+            tree: None,
         };
         let s = hash.short();
         let three = format!("/ann/a@{s} /ann/b@{s} /ann/c@{s}");

@@ -144,6 +144,7 @@ mod tests {
             service: None,
             more: false,
             restored: None,
+            tree: None,
         };
         let record = Record { name: format!("/a/{name}"), node: "box".into(), version };
         Made { blob: text(name), record: Some(record) }

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 #[serde(untagged)]
 enum Entry {
     Service(Listed),
-    Data { node: String, data: BlobInfo },
+    Data { node: String, data: Box<BlobInfo> },
 }
 
 impl Entry {
@@ -36,8 +36,8 @@ impl Entry {
                 vec![s.name, kind(s.kind).into(), node, s.env, s.version.short()]
             }
             Self::Data { node, data } => {
-                let name = data.name.unwrap_or_default();
-                vec![name, "blob".into(), node, "-".into(), data.version.to_string()]
+                let (kind, version) = (data.kind().into(), data.version.to_string());
+                vec![data.name.unwrap_or_default(), kind, node, "-".into(), version]
             }
         }
     }
@@ -48,7 +48,9 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
     let prefix = args.prefix.as_deref();
     let (services, data) = (client.services(prefix).await?, client.data_names(prefix).await?);
     let mut listed: Vec<Entry> = services.into_iter().map(Entry::Service).collect();
-    listed.extend(data.into_iter().map(|data| Entry::Data { node: data.node.clone(), data }));
+    listed.extend(
+        data.into_iter().map(|data| Entry::Data { node: data.node.clone(), data: data.into() }),
+    );
     // Hosts of one service stay in their order.
     listed.sort_by(|a, b| a.name().cmp(b.name()));
     if args.json {

@@ -20,6 +20,9 @@ pub(crate) struct Args {
     /// The node that holds it; by default the one with the newest version
     #[arg(long)]
     node: Option<String>,
+    /// Where a folder or table is written, on its node; by default where it is from
+    #[arg(long)]
+    path: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,12 +31,13 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let client = cx.client().await?;
     let node = holder(&client, &args.name, args.node).await?;
-    let ask = DataAsk::Rollback { name: args.name, version: args.version };
+    let ask = DataAsk::Rollback { name: args.name, version: args.version, path: args.path };
     let info: BlobInfo = client.data(Some(&node), ask, &[], |text, _| ui.progress(text)).await?;
     if args.json {
         return ui.json(&info);
     }
     let name = info.name.unwrap_or_default();
-    ui.note(&plain(&format!("{name} is at version {} on {}", info.version, info.node)));
+    let at = info.tree.map(|tree| format!(", in {}", tree.path)).unwrap_or_default();
+    ui.note(&plain(&format!("{name} is at version {} on {}{at}", info.version, info.node)));
     ui.line(&info.content.hash.to_string())
 }

@@ -65,11 +65,15 @@ fn data(info: &BlobInfo, json: bool, ui: &mut Ui) -> Result<(), ErrorInfo> {
     }
     let mut pairs = vec![
         ("name", info.name.clone().unwrap_or_default()),
-        ("kind", "blob".into()),
+        ("kind", info.kind().into()),
         ("node", info.node.clone()),
         ("hash", info.content.hash.to_string()),
-        ("size", size(info.content.size)),
+        ("size", size(info.bytes())),
     ];
+    if let Some(tree) = &info.tree {
+        pairs.push(("path", tree.path.clone()));
+        pairs.push(("entries", tree.entries.to_string()));
+    }
     if info.name.is_some() {
         pairs.push(("version", format!("{}, {} kept", info.version, info.versions)));
         pairs.push(("saved", ago(info.saved_ms)));

@@ -20,7 +20,9 @@ use super::{
     far, fetch,
     gc::{self, Pressure},
     history::Label,
-    lock, put, verify,
+    lock, put,
+    trees::Folder,
+    verify,
 };
 use crate::{
     asked::{Meter, Out, refused, telling, value},
@@ -66,6 +68,7 @@ impl Data {
             DataAsk::Put { name: Some(name), .. }
             | DataAsk::Import { name: Some(name), .. }
             | DataAsk::Fetch { name: Some(name), .. }
+            | DataAsk::SaveFolder { name, .. }
             | DataAsk::Remove { name }
             | DataAsk::History { name, .. }
             | DataAsk::Rollback { name, .. } => *name = self.naming.canonical(name)?,
@@ -124,6 +127,9 @@ impl Data {
                 let content = Content { hash, size, codec: None, parts: Vec::new() };
                 self.saved(content, Label { name, origin, author }, lease).await
             }
+            DataAsk::SaveFolder { path, name, table, origin } => {
+                self.save_folder(Folder { path, name, table, origin }, author, out).await
+            }
             DataAsk::Find { blob, far } => value(&self.find(&blob, far).await?),
             DataAsk::Have { hashes } => {
                 if hashes.len() > MAX_HASHES {
@@ -164,7 +170,9 @@ impl Data {
             DataAsk::Names { below, far } => value(&self.names(below.as_deref(), far).await),
             DataAsk::Rename { name, to } => self.rename(&name, to).await,
             DataAsk::History { name, limit } => value(&self.history(&name, limit)?),
-            DataAsk::Rollback { name, version } => self.roll_back(name, version, author).await,
+            DataAsk::Rollback { name, version, path } => {
+                self.roll_back(name, version, path, author, out).await
+            }
             DataAsk::Records { inputs } => value(&self.records(&inputs).await?),
             DataAsk::Lineage { blob, version, depth } => {
                 value(&self.lineage(&blob, version, depth).await?)
@@ -216,18 +224,14 @@ impl Data {
 
     fn list(&self) -> Vec<BlobInfo> {
         let names = self.shelf.names.all();
-        let mut unnamed: std::collections::HashMap<Hash, u64> =
-            lock(&self.shelf.ledger).all().into_iter().collect();
+        let unnamed = lock(&self.shelf.ledger).unnamed();
         let mut listed = Vec::new();
         for (name, versions) in names.iter() {
             let Some(last) = versions.last() else { continue };
-            for version in versions {
-                unnamed.remove(&version.content.hash);
-            }
             listed.push(self.named(name.clone(), (last.clone(), versions.len() as u32)));
         }
         let plain = |hash, size| Content { hash, size, codec: None, parts: Vec::new() };
-        let mut rest: Vec<_> = unnamed.into_iter().collect();
+        let mut rest = unnamed;
         rest.sort_unstable();
         listed.extend(rest.into_iter().map(|(hash, size)| self.plain(&plain(hash, size))));
         listed

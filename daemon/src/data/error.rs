@@ -96,6 +96,22 @@ pub enum DataError {
     /// Something has the name.
     #[error("{0} exists already")]
     Taken(String),
+    /// It stands for something else.
+    #[error("{name} is the name of a {kind}")]
+    Kind {
+        /// Canonical name.
+        name: String,
+        /// What it stands for.
+        kind: &'static str,
+    },
+    /// What should say which files a folder had says something else.
+    #[error("{hash} is no list of a folder's files: {why}")]
+    List {
+        /// Which.
+        hash: Hash,
+        /// How that shows.
+        why: String,
+    },
     /// The request makes no sense.
     #[error("{0}")]
     Request(String),
@@ -140,12 +156,12 @@ impl DataError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::QueueFull,
                 _ => ErrorKind::BadRequest,
             },
-            Self::Store { .. } | Self::Damaged { .. } => ErrorKind::Internal,
+            Self::Store { .. } | Self::Damaged { .. } | Self::List { .. } => ErrorKind::Internal,
             Self::DiskFull { .. } | Self::Quota { .. } => ErrorKind::QueueFull,
             Self::Nowhere(_) | Self::NoName(_) | Self::NoVersion { .. } => ErrorKind::NotFound,
             Self::GaveUp { .. } => ErrorKind::PeerLost,
             Self::Size { .. } | Self::Request(_) => ErrorKind::BadRequest,
-            Self::Changed(_) | Self::Taken(_) => ErrorKind::Conflict,
+            Self::Changed(_) | Self::Taken(_) | Self::Kind { .. } => ErrorKind::Conflict,
         }
     }
 
@@ -157,11 +173,15 @@ impl DataError {
             Self::Quota { .. } => "raise data.quota, or remove names: see `rhd blob ls`",
             Self::Nowhere(_) => "see `rhd peers`: a node that has it may be down",
             Self::GaveUp { .. } => "try again: what has come is kept, and not sent again",
-            Self::Damaged { .. } => "`rhd blob verify` finds and removes what is damaged",
+            Self::Damaged { .. } | Self::List { .. } => {
+                "`rhd blob verify` finds and removes what is damaged"
+            }
             Self::Changed(_) => "try again when nothing writes to it",
             Self::NoName(_) => "see `rhd ls` for what has a name, and on which node",
             Self::NoVersion { .. } => "see `rhd history NAME`; older ones go: data.keep_versions",
-            Self::Taken(_) => "choose another name, or remove what has it with `rhd rm NAME`",
+            Self::Taken(_) | Self::Kind { .. } => {
+                "choose another name, or remove what has it with `rhd rm NAME`"
+            }
             Self::Store { .. } => "the daemon's log says more: `rhd doctor` shows where it is",
             Self::File { .. } | Self::Size { .. } | Self::Request(_) => "",
         }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use rhd_protocol::{
-    data::{BlobInfo, Content, DataAsk, Origin, Version},
+    data::{BlobInfo, Content, DataAsk, Origin, Tree, Version},
     error::ErrorInfo,
     id::NodeId,
     name::Name,
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER, Data, fetch, gc::Lease, versions::MAX_NAMES};
 use crate::{
-    asked::{Meter, refused, value},
+    asked::{Meter, Out, refused, value},
     mesh,
 };
 
@@ -46,12 +46,20 @@ impl Data {
         &self,
         name: String,
         number: u64,
+        path: Option<String>,
         author: NodeId,
+        out: &Out,
     ) -> Result<Vec<u8>, ErrorInfo> {
         let old = self.shelf.version(&name, number)?;
+        if old.tree.is_some() {
+            return self.restore(name, old, path, author, out).await;
+        }
+        if path.is_some() {
+            return Err(refused(&format!("{name} is a blob, which has no place")));
+        }
         let lease = fetch::whole(self, &old.content, &[], &Meter::default()).await?;
-        let record = self.record(old.content, Origin::default(), author);
-        let newest = self.shelf.roll_back(&name, number, record, lease).await?;
+        let record = self.record(old.content.clone(), Origin::default(), author);
+        let newest = self.shelf.roll_back(&name, old, record, lease).await?;
         value(&self.named(name, newest))
     }
 
@@ -109,7 +117,8 @@ impl Data {
     /// What a peer says that it has, as far as it may be so: it speaks for itself only.
     pub(super) fn said(&self, peer: NodeId, info: BlobInfo) -> Option<BlobInfo> {
         let named = info.name.as_deref().is_none_or(is_full);
-        if !named || !info.content.is_sound() || !info.origin.is_sound() {
+        let tree = info.tree.as_ref().is_none_or(Tree::is_sound);
+        if !named || !tree || !info.content.is_sound() || !info.origin.is_sound() {
             return None;
         }
         let (node, node_id) = (self.naming.node_name(peer), peer.to_string());
@@ -123,7 +132,7 @@ impl Data {
         peers.iter().filter(|p| p.path != mesh::Route::None).map(|p| p.node).collect()
     }
 
-    fn record(&self, content: Content, mut origin: Origin, author: NodeId) -> Version {
+    pub(super) fn record(&self, content: Content, mut origin: Origin, author: NodeId) -> Version {
         // What is saved as it was read is not made from itself.
         let own = content.hash.to_string();
         origin.inputs.retain(|input| *input != own);
@@ -140,18 +149,21 @@ impl Data {
             service,
             more,
             restored: None,
+            tree: None,
         }
     }
 
     /// Content that has a name.
     pub(super) fn named(&self, name: String, (version, versions): (Version, u32)) -> BlobInfo {
+        let content = version.content.clone();
         BlobInfo {
             name: Some(name),
             origin: version.origin(),
             saved_ms: version.saved_ms,
             versions,
             version: version.number,
-            ..self.plain(&version.content)
+            tree: version.tree,
+            ..self.plain(&content)
         }
     }
 
@@ -167,6 +179,7 @@ impl Data {
             versions: 0,
             version: 0,
             origin: Origin::default(),
+            tree: None,
         }
     }
 }
@@ -175,12 +188,12 @@ fn is_full(name: &str) -> bool {
     matches!(Name::parse(name), Ok(Name::Full(_)))
 }
 
-fn check_name(name: &str) -> Result<(), ErrorInfo> {
+pub(super) fn check_name(name: &str) -> Result<(), ErrorInfo> {
     if is_full(name) { Ok(()) } else { Err(refused("that is no full name")) }
 }
 
 /// Refuses what no record may say.
-fn check_origin(origin: &Origin) -> Result<(), ErrorInfo> {
+pub(super) fn check_origin(origin: &Origin) -> Result<(), ErrorInfo> {
     if origin.is_sound() {
         return Ok(());
     }

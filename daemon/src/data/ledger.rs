@@ -11,6 +11,8 @@ use rhd_protocol::{data::Collected, id::Hash};
 #[derive(Debug)]
 pub(super) struct Ledger {
     entries: HashMap<Hash, Entry>,
+    /// Lists of folders' files, for each of which its files are kept.
+    trees: HashSet<Hash>,
     /// How long what nobody needs is kept after its last use.
     keep: Duration,
     /// Bytes that may be stored; none: no limit.
@@ -38,7 +40,7 @@ impl Entry {
 impl Ledger {
     pub(super) fn new(keep: Duration, quota: u64) -> Self {
         let quota = (quota > 0).then_some(quota);
-        Self { entries: HashMap::new(), keep, quota }
+        Self { entries: HashMap::new(), trees: HashSet::new(), keep, quota }
     }
 
     fn entry(&mut self, hash: Hash, now: Instant) -> &mut Entry {
@@ -88,6 +90,25 @@ impl Ledger {
         }
     }
 
+    /// Whether the files of this list are kept.
+    pub(super) fn has_tree(&self, list: Hash) -> bool {
+        self.trees.contains(&list)
+    }
+
+    /// Keeps the files of a list, as long as some version of a name is this list.
+    pub(super) fn keep_tree(&mut self, list: Hash, files: &[Hash], now: Instant) {
+        if self.trees.insert(list) {
+            files.iter().for_each(|hash| self.name(*hash, now));
+        }
+    }
+
+    /// Ends what [`keep_tree`](Self::keep_tree) began.
+    pub(super) fn drop_tree(&mut self, list: Hash, files: &[Hash]) {
+        if self.trees.remove(&list) {
+            files.iter().for_each(|hash| self.unname(*hash));
+        }
+    }
+
     /// Bytes of all content.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.values().map(|entry| entry.size).sum()
@@ -96,6 +117,12 @@ impl Ledger {
     /// Every content that has a size, with that.
     pub(super) fn all(&self) -> Vec<(Hash, u64)> {
         let held = self.entries.iter().filter(|(_, entry)| entry.size > 0);
+        held.map(|(hash, entry)| (*hash, entry.size)).collect()
+    }
+
+    /// The same of content that no version of a name needs.
+    pub(super) fn unnamed(&self) -> Vec<(Hash, u64)> {
+        let held = self.entries.iter().filter(|(_, entry)| entry.size > 0 && entry.names == 0);
         held.map(|(hash, entry)| (*hash, entry.size)).collect()
     }
 
@@ -191,6 +218,25 @@ mod tests {
         ledger.unname(hash(1));
         assert_eq!(ledger.spared(0, 0, later), HashSet::from([hash(2)]));
         assert!(ledger.spared(0, 0, later + KEEP).is_empty());
+    }
+
+    #[test]
+    fn files_of_a_list_stay_as_long_as_one_list_names_them() {
+        let (mut ledger, now) = (Ledger::new(Duration::ZERO, 0), Instant::now());
+        // The third in both, and twice in the second.
+        let (one, other) = ([hash(1), hash(3)], [hash(2), hash(3), hash(3)]);
+        ledger.keep_tree(hash(10), &one, now);
+        ledger.keep_tree(hash(20), &other, now);
+        // Another version that is the same list.
+        ledger.keep_tree(hash(20), &other, now);
+        ledger.drop_tree(hash(20), &other);
+        assert_eq!(ledger.spared(0, 0, now), HashSet::from(one));
+        // One whose files were never kept takes nothing away.
+        ledger.drop_tree(hash(30), &one);
+        ledger.drop_tree(hash(20), &other);
+        assert_eq!(ledger.spared(0, 0, now), HashSet::from(one));
+        ledger.drop_tree(hash(10), &one);
+        assert!(ledger.spared(0, 0, now).is_empty());
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Content that comes from this node: bytes of a client, files of its disk.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
-use rhd_protocol::id::Hash;
+use rhd_protocol::{data::CHUNK, folder::Entry, id::Hash};
 
 use super::{
     Shelf,
@@ -10,7 +15,7 @@ use super::{
     gc::{self, Lease},
     lock, store,
 };
-use crate::framed::Body;
+use crate::{folders::open_plain, framed::Body};
 
 /// Stores bytes, unless they are here.
 pub(super) async fn body(shelf: &Arc<Shelf>, body: Body) -> Result<(Hash, u64, Lease), DataError> {
@@ -46,4 +51,39 @@ pub(super) async fn file(shelf: &Arc<Shelf>, path: &Path) -> Result<(Hash, u64, 
         }
     }
     Ok((hash, size, lease))
+}
+
+/// Stores a file of a folder, if it still is what it was; whether it was. It is on disk when the store
+/// is synced. Whoever calls it holds a lease, and has made room.
+pub(super) async fn entry(
+    shelf: &Arc<Shelf>,
+    path: PathBuf,
+    entry: &Entry,
+) -> Result<bool, DataError> {
+    let (hash, size) = (entry.hash, entry.size);
+    lock(&shelf.ledger).holds(hash, size, Instant::now());
+    if size > CHUNK as u64 {
+        return match shelf.store.take_path(&path).await {
+            Ok(added) => Ok(added == hash),
+            // It is gone, or no file any more.
+            Err(_) if !tokio::fs::symlink_metadata(&path).await.is_ok_and(|m| m.is_file()) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        };
+    }
+    let of = path.clone();
+    let work = tokio::task::spawn_blocking(move || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(size as usize);
+        open_plain(&path)?.take(size + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let bytes = match work.await.map_err(DataError::store("read"))? {
+        Ok(bytes) if Hash::of(&bytes) == hash => bytes,
+        Ok(_) => return Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(DataError::file("read", of)(e)),
+    };
+    shelf.store.take(bytes.into()).await?;
+    Ok(true)
 }

@@ -177,6 +177,11 @@ impl Store {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Where it is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A file for what is on its way here, on the same file system.
     pub(super) fn temp(&self) -> Result<tempfile::NamedTempFile, DataError> {
         let temp = tempfile::Builder::new().prefix(TEMP).tempfile_in(&self.dir);
@@ -213,6 +218,20 @@ impl Store {
         let options = AddPathOptions { path, mode, format: BlobFormat::Raw };
         let tag = self.files().add_path_with_opts(options).temp_tag().await;
         self.added(tag.map_err(DataError::store("write"))?).await
+    }
+
+    /// Stores bytes, which are on disk after the next [`sync`](Self::sync).
+    pub(super) async fn take(&self, bytes: Bytes) -> Result<(), DataError> {
+        let tag = self.files().add_bytes(bytes).temp_tag().await;
+        tag.map(drop).map_err(DataError::store("write"))
+    }
+
+    /// The same with a file; its hash.
+    pub(super) async fn take_path(&self, path: &Path) -> Result<Hash, DataError> {
+        let (path, mode) = (path.to_owned(), ImportMode::Copy);
+        let options = AddPathOptions { path, mode, format: BlobFormat::Raw };
+        let tag = self.files().add_path_with_opts(options).temp_tag().await;
+        Ok(our_hash(tag.map_err(DataError::store("write"))?.hash()))
     }
 
     async fn added(&self, tag: TempTag) -> Result<Added, DataError> {

@@ -42,8 +42,11 @@ impl Node {
         let home = tempfile::tempdir().unwrap();
         let (mesh, tasks) = alone(home.path(), name).await;
         let naming = Naming::open(home.path(), mesh.clone(), "ann").unwrap();
+        let stores = Stores::default();
+        let folders =
+            Folders::open(home.path(), mesh.clone(), naming.clone(), stores.clone()).unwrap();
         let data =
-            Data::open(home.path(), mesh, naming, self::config(), Stores::default()).await.unwrap();
+            Data::open(home.path(), mesh, naming, self::config(), folders, stores).await.unwrap();
         let closing = CancellationToken::new();
         data.serve(&TaskTracker::new(), &closing);
         Self { home, data, tasks, closing }
@@ -127,6 +130,7 @@ fn version(hash: Hash, size: u64) -> Version {
         service: None,
         more: false,
         restored: None,
+        tree: None,
     }
 }
 

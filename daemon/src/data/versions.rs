@@ -5,10 +5,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use rhd_protocol::{data::Version, id::Hash};
+use rhd_protocol::{
+    data::{Content, Version},
+    id::Hash,
+};
 use tokio::task::spawn_blocking;
 
-use super::{Shelf, error::DataError, gc::Lease, lock, names::Table};
+use super::{Shelf, error::DataError, gc::Lease, lock, manifest, names::Table};
 
 /// Names that a node keeps.
 pub(super) const MAX_NAMES: usize = 100_000;
@@ -16,11 +19,25 @@ pub(super) const MAX_NAMES: usize = 100_000;
 /// The newest version of a name, and how many of it are kept.
 pub(super) type Newest = (Version, u32);
 
-/// Content that names need from now on, or no longer.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What a version needs, held until it is one.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) leases: Vec<Lease>,
+    /// The files of a folder, one hash for each.
+    pub(super) files: Vec<Hash>,
+}
+
+impl From<Lease> for Held {
+    fn from(lease: Lease) -> Self {
+        Self { leases: vec![lease], files: Vec::new() }
+    }
+}
+
+/// Versions that there are from now on, or no longer.
+#[derive(Debug, Default)]
 struct Change {
-    added: Vec<Hash>,
-    dropped: Vec<Hash>,
+    added: Option<Version>,
+    dropped: Vec<Version>,
 }
 
 impl Shelf {
@@ -30,17 +47,23 @@ impl Shelf {
         self: &Arc<Self>,
         name: &str,
         version: Version,
-        lease: Lease,
+        held: impl Into<Held>,
     ) -> Result<Newest, DataError> {
         let (name, keep) = (name.to_owned(), self.names.keep_versions());
-        self.change(Some(lease), move |table| {
+        self.change(Some(held.into()), move |table| {
             if table.len() >= MAX_NAMES && !table.contains_key(&name) {
                 let text = format!("this node has {MAX_NAMES} names; remove some first");
                 return Err(DataError::Request(text));
             }
+            let of = name.clone();
             let versions = table.entry(name).or_default();
-            if let Some(last) = versions.last().filter(|last| last.content == version.content) {
-                return Ok(((last.clone(), versions.len() as u32), None));
+            if let Some(last) = versions.last() {
+                if last.kind() != version.kind() {
+                    return Err(DataError::Kind { name: of, kind: last.kind() });
+                }
+                if (&last.content, &last.tree) == (&version.content, &version.tree) {
+                    return Ok(((last.clone(), versions.len() as u32), None));
+                }
             }
             Ok(push(versions, version, keep))
         })
@@ -52,21 +75,21 @@ impl Shelf {
     pub(super) async fn roll_back(
         self: &Arc<Self>,
         name: &str,
-        number: u64,
+        old: Version,
         record: Version,
-        lease: Lease,
+        held: impl Into<Held>,
     ) -> Result<Newest, DataError> {
         let (name, keep) = (name.to_owned(), self.names.keep_versions());
-        self.change(Some(lease), move |table| {
+        self.change(Some(held.into()), move |table| {
             let versions = table.get_mut(&name).filter(|versions| !versions.is_empty());
             let Some(versions) = versions else { return Err(DataError::NoName(name)) };
-            let old = find(&name, versions, number)?.clone();
-            if versions.last().is_some_and(|last| last.number == number) {
-                return Ok(((old, versions.len() as u32), None));
+            let is_same = |last: &&Version| last.number == old.number && last.tree == record.tree;
+            if let Some(last) = versions.last().filter(is_same) {
+                return Ok(((last.clone(), versions.len() as u32), None));
             }
-            let Version { saved_ms, author, author_id, .. } = record;
-            let restored = Some(number);
-            let version = Version { saved_ms, author, author_id, restored, ..old };
+            let Version { saved_ms, author, author_id, tree, .. } = record;
+            let restored = Some(old.number);
+            let version = Version { saved_ms, author, author_id, tree, restored, ..old };
             Ok(push(versions, version, keep))
         })
         .await
@@ -97,8 +120,7 @@ impl Shelf {
         let name = name.to_owned();
         self.change(None, move |table| {
             let Some(versions) = table.remove(&name) else { return Err(DataError::NoName(name)) };
-            let dropped = versions.into_iter().map(|v| v.content.hash).collect();
-            Ok(((), Some(Change { added: Vec::new(), dropped })))
+            Ok(((), Some(Change { added: None, dropped: versions })))
         })
         .await
     }
@@ -110,28 +132,74 @@ impl Shelf {
         find(name, versions, number).cloned()
     }
 
-    /// Changes the names, if there is something to change; what is leased is kept until that is done.
+    /// Changes the names, if there is something to change; what is held is kept until that is done.
     async fn change<T: Send + 'static>(
         self: &Arc<Self>,
-        lease: Option<Lease>,
+        held: Option<Held>,
         change: impl FnOnce(&mut Table) -> Result<(T, Option<Change>), DataError> + Send + 'static,
     ) -> Result<T, DataError> {
         let turn = self.names.turn().await;
         let shelf = self.clone();
-        let work = spawn_blocking(move || {
-            let mut table = Table::clone(&shelf.names.all());
-            let (value, change) = change(&mut table)?;
-            let Some(change) = change else { return Ok(value) };
-            shelf.names.replace(table, &turn)?;
-            let (mut ledger, now) = (lock(&shelf.ledger), Instant::now());
-            change.added.iter().for_each(|hash| ledger.name(*hash, now));
-            change.dropped.iter().for_each(|hash| ledger.unname(*hash));
-            drop(ledger);
-            drop((lease, turn));
+        let work = tokio::spawn(async move {
+            let names = shelf.names.clone();
+            let write = spawn_blocking(move || {
+                let mut table = Table::clone(&names.all());
+                let (value, change) = change(&mut table)?;
+                let Some(change) = change else { return Ok((value, None)) };
+                let gone = lists(&change.dropped, &table);
+                names.replace(table, &turn)?;
+                Ok((value, Some((change, gone, turn))))
+            });
+            let (value, changed) = write.await.map_err(DataError::store("write names"))??;
+            if let Some((change, gone, turn)) = changed {
+                shelf.count(change, &gone, held.as_ref()).await;
+                drop(turn);
+            }
+            drop(held);
             Ok(value)
         });
         work.await.map_err(DataError::store("write names"))?
     }
+
+    /// Keeps what is needed from now on, and lets go what no version needs: `gone` are the lists of
+    /// folders that no version is any more.
+    async fn count(&self, change: Change, gone: &[Content], held: Option<&Held>) {
+        let mut emptied = Vec::with_capacity(gone.len());
+        for list in gone {
+            match manifest::load(&self.store, list).await {
+                Ok(entries) => emptied.push((list.hash, manifest::hashes(&entries))),
+                Err(error) => {
+                    let hash = list.hash.short();
+                    tracing::warn!(%hash, %error, "what it needed stays until the next start");
+                }
+            }
+        }
+        let (mut ledger, now) = (lock(&self.ledger), Instant::now());
+        if let Some(version) = &change.added {
+            ledger.name(version.content.hash, now);
+            if let (Some(_), Some(held)) = (&version.tree, held) {
+                ledger.keep_tree(version.content.hash, &held.files, now);
+            }
+        }
+        for (list, files) in &emptied {
+            ledger.drop_tree(*list, files);
+        }
+        change.dropped.iter().for_each(|version| ledger.unname(version.content.hash));
+    }
+}
+
+/// The lists of folders' files among these versions that are no version in the table.
+fn lists(dropped: &[Version], table: &Table) -> Vec<Content> {
+    let mut gone: Vec<Content> =
+        dropped.iter().filter(|v| v.tree.is_some()).map(|v| v.content.clone()).collect();
+    gone.sort_unstable_by_key(|content| content.hash);
+    gone.dedup();
+    if !gone.is_empty() {
+        for version in table.values().flatten().filter(|version| version.tree.is_some()) {
+            gone.retain(|content| content.hash != version.content.hash);
+        }
+    }
+    gone
 }
 
 /// Puts a version on top and takes those off that are too many.
@@ -143,8 +211,8 @@ fn push(
     version.number = versions.last().map_or(0, |last| last.number).saturating_add(1);
     versions.push(version.clone());
     let old = versions.len().saturating_sub(keep);
-    let dropped = versions.drain(..old).map(|v| v.content.hash).collect();
-    let change = Change { added: vec![version.content.hash], dropped };
+    let dropped = versions.drain(..old).collect();
+    let change = Change { added: Some(version.clone()), dropped };
     ((version, versions.len() as u32), Some(change))
 }
 

@@ -24,6 +24,7 @@ use super::{
     fetch, local,
     place::Target,
     round::{Progress, Round, rounds},
+    saved::Kept,
     scan::scan,
     source::Source,
 };
@@ -34,6 +35,8 @@ use crate::asked::Meter;
 pub(super) enum From<'a> {
     Node(&'a Source),
     Store(&'a Far),
+    /// It was here before, and is stored.
+    Kept(&'a Kept<'a>),
 }
 
 /// What shall become like what.
@@ -80,6 +83,11 @@ impl Pull<'_> {
                 let (theirs, scanned, found) = far.scan(&target, self.meter).await?;
                 (target, ours, theirs, scanned, Some(found))
             }
+            From::Kept(kept) => {
+                let (target, ours) = ours.await?;
+                let (theirs, scanned) = kept.scanned();
+                (target, ours, theirs, scanned, None)
+            }
         };
         if theirs.iter().map(|entry| entry.size).sum::<u64>() > self.limit {
             let text = format!("{} has more than {} bytes", scanned.path, self.limit);
@@ -87,6 +95,7 @@ impl Pull<'_> {
         }
         let there = scanned.path.clone();
         let common = match self.source {
+            From::Kept(kept) => kept.spare.clone(),
             _ if self.once => Vec::new(),
             From::Node(source) if self.they_know => source.common(to.display().to_string()).await?,
             _ => {
@@ -120,6 +129,7 @@ impl Pull<'_> {
             }
             (From::Store(_), Some(found)) => found.bring(round, fetches, self.meter).await,
             (From::Store(_), None) => Ok(()),
+            (From::Kept(kept), _) => kept.bring(round, fetches, self.meter).await,
         }
     }
 
@@ -128,6 +138,7 @@ impl Pull<'_> {
         match self.source {
             From::Node(source) => source.node,
             From::Store(_) => STORES,
+            From::Kept(_) => self.folders.inner.mesh.me(),
         }
     }
 

@@ -94,9 +94,17 @@ pub(super) struct Scan {
     /// The state of each entry when it was looked at.
     pub(super) stamps: Vec<Stamp>,
     pub(super) skipped: Vec<Skipped>,
+    /// The first of those that are left out as they can't be read.
+    pub(super) unread: Option<Skipped>,
 }
 
 impl Scan {
+    fn unread(&mut self, path: impl Into<String>, why: impl Into<String>) {
+        let (path, why) = (path.into(), why.into());
+        self.unread.get_or_insert_with(|| Skipped { path: path.clone(), why: why.clone() });
+        skip(&mut self.skipped, path, why);
+    }
+
     /// Bytes in files.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.size).sum()
@@ -122,7 +130,7 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
         return Err(FolderError::Missing(root.into()));
     }
     let mut scan = Scan::default();
-    let mut found = walk(root, &mut scan.skipped)?;
+    let mut found = walk(root, &mut scan)?;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     leave_out_full_folders(&mut found);
     let hashes = hashes(root, &found, known);
@@ -143,7 +151,7 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
             }
             Hashed::Gone => continue,
             Hashed::Unread(why) => {
-                skip(&mut scan.skipped, path, why);
+                scan.unread(path, why);
                 continue;
             }
             Hashed::NoFile => Entry {
@@ -176,7 +184,7 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
 
 type Seen = Vec<(String, Metadata)>;
 
-fn walk(root: &Path, skipped: &mut Vec<Skipped>) -> Result<Seen, FolderError> {
+fn walk(root: &Path, scan: &mut Scan) -> Result<Seen, FolderError> {
     let mut builder = WalkBuilder::new(root);
     builder
         .standard_filters(false)
@@ -196,7 +204,7 @@ fn walk(root: &Path, skipped: &mut Vec<Skipped>) -> Result<Seen, FolderError> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                skip(skipped, root.display().to_string(), error.to_string());
+                scan.unread(root.display().to_string(), error.to_string());
                 continue;
             }
         };
@@ -207,14 +215,14 @@ fn walk(root: &Path, skipped: &mut Vec<Skipped>) -> Result<Seen, FolderError> {
         let Ok(meta) = entry.metadata() else { continue };
         let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
         match below.to_str().filter(|path| safe_path(path)) {
-            None => skip(skipped, below.to_string_lossy(), "its name does not travel"),
+            None => skip(&mut scan.skipped, below.to_string_lossy(), "its name does not travel"),
             Some(path) if meta.is_file() && meta.len() > MAX_SIZE => {
-                skip(skipped, path, format!("it has more than {MAX_SIZE} bytes"));
+                skip(&mut scan.skipped, path, format!("it has more than {MAX_SIZE} bytes"));
             }
             Some(path) if meta.is_file() || meta.is_dir() || meta.is_symlink() => {
                 found.push((path.to_owned(), meta));
             }
-            Some(path) => skip(skipped, path, "it is no file, folder or link"),
+            Some(path) => skip(&mut scan.skipped, path, "it is no file, folder or link"),
         }
         // As many folders again, which only count when they are empty.
         if found.len() > 2 * MAX_ENTRIES {

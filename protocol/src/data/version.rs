@@ -14,6 +14,8 @@ use crate::{
 pub const MAX_INPUTS: usize = 64;
 /// The longest name of a function, node or input in a record, in bytes.
 pub const MAX_TEXT: usize = 1024;
+/// The longest path of a folder in a record, in bytes.
+const MAX_PATH: usize = 4096;
 /// Steps that a lineage goes back, at most.
 pub const MAX_DEPTH: u32 = 32;
 /// Records in one lineage, at most.
@@ -101,6 +103,33 @@ impl fmt::Display for Input {
     }
 }
 
+/// A folder or table that was saved: the content of its version is a list of
+/// [entries](crate::folder::Entry), the files are stored beside it, each under its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Its absolute path on the node.
+    pub path: String,
+    /// Whether it is a table.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub table: bool,
+    /// Files, links and empty folders in it.
+    pub entries: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl Tree {
+    /// What it is: `folder` or `table`.
+    pub fn kind(&self) -> &'static str {
+        if self.table { "table" } else { "folder" }
+    }
+
+    /// Whether its path is bounded and could be one.
+    pub fn is_sound(&self) -> bool {
+        self.path.starts_with('/') && self.path.len() <= MAX_PATH && !self.path.contains('\0')
+    }
+}
+
 /// What a name stood for at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -133,9 +162,22 @@ pub struct Version {
     /// The earlier version whose content it has: the one that was rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<u64>,
+    /// The folder or table that it is a version of; none: it is a blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Tree>,
 }
 
 impl Version {
+    /// What it is: `blob`, `folder` or `table`.
+    pub fn kind(&self) -> &'static str {
+        self.tree.as_ref().map_or("blob", Tree::kind)
+    }
+
+    /// Bytes of what was saved.
+    pub fn bytes(&self) -> u64 {
+        self.tree.as_ref().map_or(self.content.size, |tree| tree.bytes)
+    }
+
     /// What made it.
     pub fn origin(&self) -> Origin {
         Origin {
@@ -165,6 +207,7 @@ impl Record {
         version.content.hash == hash
             && version.content.is_sound()
             && version.origin().is_sound()
+            && version.tree.as_ref().is_none_or(Tree::is_sound)
             && matches!(Name::parse(&self.name), Ok(Name::Full(_)))
             && [&self.node, &version.author, &version.author_id].into_iter().all(|t| is_text(t))
     }
@@ -205,6 +248,15 @@ mod tests {
         let long = format!("/ann/{}@{hash}", "é".repeat(1000));
         for bad in ["", "@", "x", &format!("x@{hash}"), &format!("@/x@{hash}"), "/ann/x@", &long] {
             assert_eq!(bad.parse::<Input>(), Err(InputError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_saved_folder_has_a_path_of_bounded_length() {
+        let at = |path: &str| Tree { path: path.into(), table: false, entries: 0, bytes: 0 };
+        assert!(at("/data/x").is_sound());
+        for bad in ["", "data/x", "~/x", "/a\0b", &format!("/{}", "x".repeat(MAX_PATH))] {
+            assert!(!at(bad).is_sound(), "{bad:?}");
         }
     }
 

@@ -5,8 +5,9 @@ use rhd_protocol::{
     call::{Codec, Reply},
     data::{
         BlobInfo, Collected, Content, Damaged, DataAsk, Lineage, Made, Moved, Origin, Record,
-        Verified, Version,
+        Saved, Tree, Verified, Version,
     },
+    folder::Skipped,
     id::NodeId,
 };
 
@@ -36,6 +37,7 @@ pub(super) fn data() -> Vec<Sample> {
         versions: 2,
         version: 0,
         origin: none(),
+        tree: None,
     };
     let plain = Content { codec: None, parts: vec![], ..content() };
     let version = Version {
@@ -49,6 +51,7 @@ pub(super) fn data() -> Vec<Sample> {
         inputs: vec![text("/ann/y")],
         more: false,
         restored: None,
+        tree: None,
     };
     let sparse = Version { run: None, inputs: vec![], content: plain.clone(), ..version.clone() };
     let origin = Origin {
@@ -73,6 +76,19 @@ pub(super) fn data() -> Vec<Sample> {
         Made { blob: format!("/ann/x@{}", hash(7)), record: Some(record.clone()) },
         Made { blob: hash(9).to_string(), record: None },
     ];
+    let tree = Tree { path: text("/data/x"), table: true, entries: 3, bytes: 1 << 33 };
+    let folder = Version { tree: Some(tree.clone()), ..numbered.clone() };
+    let saved = Saved {
+        info: BlobInfo { tree: Some(Tree { table: false, ..tree }), ..made_by.clone() },
+        stored: 7,
+        skipped: vec![Skipped { path: text("out"), why: text("it links out of the folder") }],
+    };
+    let save = |table, origin| DataAsk::SaveFolder {
+        path: text("/data/x"),
+        name: text("/ann/x"),
+        table,
+        origin,
+    };
     let collected = Collected { blobs: 1, bytes: 2, kept_blobs: 3, kept_bytes: 4 };
     let damaged = Damaged { hash: hash(7), names: vec![text("/ann/x")], why: text("short") };
     let moved = Moved { done: 1, total: 3, rate: 2, left_ms: Some(1000) };
@@ -94,7 +110,12 @@ pub(super) fn data() -> Vec<Sample> {
         ),
         ask(
             "data_fetch_in_a_call",
-            DataAsk::Fetch { content: content(), name: name.clone(), from: from.clone(), origin },
+            DataAsk::Fetch {
+                content: content(),
+                name: name.clone(),
+                from: from.clone(),
+                origin: origin.clone(),
+            },
         ),
         ask(
             "data_fetch",
@@ -103,7 +124,15 @@ pub(super) fn data() -> Vec<Sample> {
         ask("data_names", DataAsk::Names { below: Some(text("/ann")), far: true }),
         ask("data_rename", DataAsk::Rename { name: text("/ann/x"), to: text("/ann/y") }),
         ask("data_history", DataAsk::History { name: text("/ann/x"), limit: Some(2) }),
-        ask("data_rollback", DataAsk::Rollback { name: text("/ann/x"), version: 3 }),
+        ask("data_rollback", DataAsk::Rollback { name: text("/ann/x"), version: 3, path: None }),
+        ask("data_save_folder", save(false, none())),
+        ask("data_save_table", save(true, origin.clone())),
+        ask(
+            "data_rollback_to_a_path",
+            DataAsk::Rollback { name: text("/ann/x"), version: 3, path: Some(text("/data/x")) },
+        ),
+        Sample::new("version", "folder", folder),
+        Sample::new("answer", "saved", saved),
         ask("data_records", DataAsk::Records { inputs: vec![format!("/ann/x@{}", hash(8))] }),
         ask("data_lineage", DataAsk::Lineage { blob: text("/ann/x"), version: Some(3), depth: 10 }),
         ask(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from . import codec, data, frames, origin
 from .cluster import Cluster, node_of, spot
 from .faults import fault
-from .history import Lineage, Version, lineage_of, version_of
+from .saved import Saved
 from .segments import size as _size
 from .stores import SYSTEMS
 
@@ -22,7 +22,7 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda _: "…"})()
 
 
 Inputs = Iterable[Any]
-"""Blobs, files, names or hashes."""
+"""Blobs, files, saved folders and tables, names or hashes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,15 @@ class Held:
     node_id: str
 
 
-class Blob:
+B = TypeVar("B", bound="Blob")
+
+
+class Blob(Saved):
     """Content on a node; made by `rh.blob`."""
 
     kind = "blob"
     # What made its content, as far as this process or its name says.
     _origin: origin.Origin | None = None
-    # The version of its name that it was found as.
-    _version: int | None = None
 
     def __init__(self, held: Held | None, name: str | None, node: str | None) -> None:
         self._held = held
@@ -122,35 +123,14 @@ class Blob:
         info = data.fetch(self._content(), name, self._holders(), self._node, None, made)
         return self._learn(info, made)
 
-    def rename(self, name: str) -> Blob:
-        """Gives it, and all its versions, another name, which nothing has."""
-        return self._learn(data.rename(self._named("renamed"), name, self._node), self._origin)
-
-    def history(self, limit: int | None = None) -> list[Version]:
-        """The versions that its node keeps under its name, the newest first."""
-        listed = data.history(self._named("saved"), limit, self._node)
-        return [version_of(one) for one in listed]
-
     def rollback(self, version: int) -> Blob:
         """Puts the content of an earlier version in place, as a new version."""
         info = data.roll_back(self._named("rolled back"), version, self._node)
-        return self._learn(info, info.get("origin"))
-
-    def lineage(self, depth: int = 10) -> Lineage:
-        """What made it, and what that was made from, as far as nodes that can be reached know."""
-        of = self._name or self.hash
-        version = self._version if self._name else None
-        return lineage_of(data.lineage(of, version, depth, self._node))
+        return self._learn(info)
 
     def rm(self) -> None:
         """Takes its name away on its node; the content goes when nothing else needs it."""
-        if self._name is not None:
-            data.remove(self._name, self._node)
-            self._name = self._version = None
-
-    def delete(self) -> None:
-        """Takes its name away on its node, with all its versions."""
-        Blob.rm(self)
+        self.delete()
 
     def open(self, mode: str = "rb", **text: Any) -> Any:
         """A file to read from, which fetches only what is read, or one to write to, whose content
@@ -172,19 +152,10 @@ class Blob:
         sizes = data.have([known.content["hash"]], self._node)
         return sizes == [known.content["size"]]
 
-    def _learn(self, info: dict[str, Any], made: origin.Origin | None) -> Blob:
-        self._held, self._name = _held(info), info.get("name")
-        self._version, self._origin = info.get("version"), info.get("origin") or made
+    def _learn(self: B, info: dict[str, Any], made: origin.Origin | None = None) -> B:
+        super()._learn(info)
+        self._held, self._origin = _held(info), info.get("origin") or made
         return self
-
-    def _named(self, what: str) -> str:
-        if self._name is None:
-            raise fault(
-                "bad_request",
-                f"{self!r} has no name: it can't be {what}",
-                hint="save('name') first",
-            )
-        return self._name
 
     def _known(self) -> Held:
         if self._held is None:
@@ -299,8 +270,16 @@ def blob(
 
 def load(name: str, node: str | None = None) -> Blob:
     """The blob of this name, or with this hash."""
-    info = data.find(name, node)
-    return Blob(None, None, node or info["node"])._learn(info, None)
+    return found(data.find(name, node), node)
+
+
+def found(info: dict[str, Any], node: str | None) -> Blob:
+    """The blob that was looked for."""
+    if tree := info.get("tree"):
+        kind = "table" if tree.get("table") else "folder"
+        hint = f"rh.load({info['name']!r})"
+        raise fault("bad_request", f"{info['name']} is a {kind}", hint=hint)
+    return Blob(None, None, node or info["node"])._learn(info)
 
 
 def _imported(
@@ -313,10 +292,16 @@ def _texts(inputs: Inputs | None) -> list[str] | None:
     """What records say of inputs; names stand for what they mean now."""
     if inputs is None:
         return None
-    if isinstance(inputs, (str, Blob)):
-        raise TypeError("inputs is a list of blobs, files, names or hashes")
-    blobs = [load(one) if isinstance(one, str) else one for one in inputs]
-    return [origin.named(one.hash, one.name) for one in blobs]
+    if isinstance(inputs, (str, Saved)):
+        raise TypeError("inputs is a list of blobs, files, folders, tables, names or hashes")
+    return [_text(one) for one in inputs]
+
+
+def _text(one: Any) -> str:
+    if isinstance(one, str):
+        info = data.find(one, None)
+        return origin.named(info["content"]["hash"], info.get("name"))
+    return origin.named(one.hash, one.name)
 
 
 def _held(info: dict[str, Any]) -> Held:

@@ -126,10 +126,20 @@ def history(name: str, limit: int | None, node: str | None) -> list[dict[str, An
     return versions
 
 
-def roll_back(name: str, version: int, node: str | None) -> dict[str, Any]:
-    """Puts an earlier version on top of a name."""
-    info: dict[str, Any] = _ask(node, "rollback", name=name, version=version)
+def roll_back(name: str, version: int, node: str | None, path: str | None = None) -> dict[str, Any]:
+    """Puts an earlier version on top of a name; that of a folder also at a path of the node."""
+    more = {"path": path} if path else {}
+    info: dict[str, Any] = _ask(node, "rollback", name=name, version=version, **more)
     return info
+
+
+def save_folder(
+    path: str, name: str, table: bool, node: str | None, origin: Origin | None, told: Told = None
+) -> dict[str, Any]:
+    """Makes a folder of a node's disk the newest version of a name."""
+    more = {"table": table, **_made_by(origin)}
+    said: dict[str, Any] = _ask(node, "save_folder", told=told, path=path, name=name, **more)
+    return said
 
 
 def lineage(blob: str, version: int | None, depth: int, node: str | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from . import config
-from .blob import Progress
+from .blob import Inputs, Progress, _texts
 from .cluster import Cluster, here, spot
 from .daemon import daemon, decode
 from .errors import RhdError
 from .faults import fault
 from .file import File
+from .saved import SavedTree
 from .stores import local, system_of
 
 Place = dict[str, Any]
@@ -48,7 +49,7 @@ class Synced:
     """What did not come, or needs a look, and why."""
 
 
-class Folder:
+class Folder(SavedTree):
     """A folder of a node; made by `rh.folder`."""
 
     kind = "folder"
@@ -58,13 +59,9 @@ class Folder:
         self._name, self._node = name, node
         self._origin: Folder | None = None
         self._copies: list[Folder] = []
+        self.skipped = {}
         self.last: Synced | None = None
         """What became of it when it was last brought up to date."""
-
-    @property
-    def name(self) -> str | None:
-        """What it is called."""
-        return self._name
 
     @property
     def path(self) -> str:
@@ -120,6 +117,19 @@ class Folder:
             other.last, one.last = there, back
             done += [there, back]
         return done
+
+    def save(
+        self,
+        name: str | None = None,
+        inputs: Inputs | None = None,
+        progress: Progress | None = None,
+    ) -> Folder:
+        """Keeps its files, as they are now, as the newest version of a name on its node; what is
+        stored there already is not stored again. What an ignore file names is no part of it.
+
+        The record names the call that this is in and what that has read by now, or these inputs.
+        """
+        return self._save(name, _texts(inputs), progress)
 
     def ls(self, full_paths: bool = False) -> list[str]:
         """The names of what is in it, sorted."""

@@ -33,6 +33,10 @@ class Version:
     """Whether there were more of them than are named."""
     restored: int | None
     """The version that it was rolled back to."""
+    kind: str = "blob"
+    """`blob`, `folder` or `table`."""
+    path: str | None = None
+    """Where a folder or table was when it was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +81,11 @@ class Lineage:
 
 def version_of(record: dict[str, Any]) -> Version:
     """Reads a `data::Version` of the protocol."""
-    content = record["content"]
+    content, tree = record["content"], record.get("tree")
     return Version(
         number=int(record.get("number", 0)),
         hash=str(content["hash"]),
-        size=int(content["size"]),
+        size=int(tree["bytes"] if tree else content["size"]),
         saved_at=datetime.fromtimestamp(record["saved_ms"] / 1000, timezone.utc),
         author=str(record.get("author", "")),
         run=record.get("run"),
@@ -89,6 +93,8 @@ def version_of(record: dict[str, Any]) -> Version:
         inputs=tuple(record.get("inputs", ())),
         more_inputs=bool(record.get("more", False)),
         restored=record.get("restored"),
+        kind=("table" if tree.get("table") else "folder") if tree else "blob",
+        path=tree["path"] if tree else None,
     )
 
 

@@ -30,7 +30,7 @@ impl Blob {
 
     /// Puts the content of an earlier version in place, as a new version.
     pub async fn rollback(&self, version: u64) -> Result<Self, ErrorInfo> {
-        self.told(DataAsk::Rollback { name: self.name()?, version }).await
+        self.told(DataAsk::Rollback { name: self.name()?, version, path: None }).await
     }
 
     /// What made it, and what that was made from, so many steps back, as far as nodes that can be

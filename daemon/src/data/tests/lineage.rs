@@ -144,7 +144,7 @@ async fn what_was_lost_here_is_fetched_to_roll_back_to_it() {
     nodes[0].data.shelf.save("/ann/made", newer, lease).await.unwrap();
     // As a verification does that finds damage.
     gc::forget(&nodes[0].data.shelf, content.hash).await.unwrap();
-    let ask = DataAsk::Rollback { name: "/ann/made".into(), version: 1 };
+    let ask = DataAsk::Rollback { name: "/ann/made".into(), version: 1, path: None };
     let back: BlobInfo = nodes[1].tell(&nodes[0], ask.clone()).await.unwrap();
     assert_eq!((back.version, back.content.hash), (3, content.hash));
     assert_eq!(back.origin.inputs, [input(0)]);
@@ -154,7 +154,7 @@ async fn what_was_lost_here_is_fetched_to_roll_back_to_it() {
 
     // Where nobody has it any more, the name stays as it is.
     gc::forget(&nodes[0].data.shelf, other.hash).await.unwrap();
-    let ask = DataAsk::Rollback { name: "/ann/made".into(), version: 2 };
+    let ask = DataAsk::Rollback { name: "/ann/made".into(), version: 2, path: None };
     let lost = nodes[1].tell::<BlobInfo>(&nodes[0], ask).await.unwrap_err();
     assert_eq!(lost.kind, ErrorKind::NotFound, "{lost}");
     assert_eq!(nodes[0].data.shelf.names.get("/ann/made").unwrap().0, newest);
@@ -169,7 +169,7 @@ async fn a_node_that_serves_may_read_what_there_is_and_change_nothing() {
     made(&member).await;
     let name = || "/ann/made".to_owned();
     for refused in [
-        DataAsk::Rollback { name: name(), version: 1 },
+        DataAsk::Rollback { name: name(), version: 1, path: None },
         DataAsk::Rename { name: name(), to: "/ann/other".into() },
         DataAsk::Lineage { blob: name(), version: None, depth: 1 },
         DataAsk::Names { below: None, far: true },

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use rhd_protocol::data::{DataAsk, Input, MAX_INPUTS, Origin};
+use rhd_protocol::{
+    data::{DataAsk, Input, MAX_INPUTS, Origin, Tree},
+    folder::Entry,
+};
 
 use super::*;
+use crate::data::versions::Held;
 
 async fn shelf(dir: &Path, keep_versions: usize) -> Arc<Shelf> {
     let config = Config { keep_secs: 0, keep_versions, ..config() };
@@ -17,10 +21,39 @@ async fn save(shelf: &Arc<Shelf>, name: &str, bytes: &[u8]) -> (Version, u32) {
     shelf.save(name, version(hash, size), lease).await.unwrap()
 }
 
+/// A folder of two files: one of its own, and one that is in all of them.
+fn entries(content: u8) -> Vec<Entry> {
+    let file = |path: &str, content| {
+        let bytes = bytes(content);
+        let (path, size, hash) = (path.into(), bytes.len() as u64, Hash::of(&bytes));
+        Entry { path, size, hash, exec: false, link: None, dir: false }
+    };
+    vec![file("own", content), file("shared", SHARED)]
+}
+
+async fn save_tree(shelf: &Arc<Shelf>, name: &str, content: u8) -> Result<Version, DataError> {
+    let entries = entries(content);
+    let mut leases = Vec::new();
+    for content in [content, SHARED] {
+        leases.push(put::body(shelf, body(&bytes(content))).await?.2);
+    }
+    let (hash, size, lease) = put::body(shelf, body(&manifest::encode(&entries)?)).await?;
+    leases.push(lease);
+    let tree = Some(Tree { path: "/x".into(), table: false, entries: 2, bytes: 0 });
+    let held = Held { leases, files: manifest::hashes(&entries) };
+    Ok(shelf.save(name, Version { tree, ..version(hash, size) }, held).await?.0)
+}
+
 async fn roll_back(shelf: &Arc<Shelf>, name: &str, number: u64) -> Result<Version, DataError> {
     let lease = gc::lease(shelf, Hash::of(b"")).await;
-    let record = version(Hash::of(b""), 0);
-    Ok(shelf.roll_back(name, number, record, lease).await?.0)
+    let old = shelf.version(name, number)?;
+    let record = Version { tree: old.tree.clone(), ..version(Hash::of(b""), 0) };
+    let files = match &old.tree {
+        Some(_) => manifest::hashes(&manifest::load(&shelf.store, &old.content).await?),
+        None => Vec::new(),
+    };
+    let held = Held { files, ..Held::from(lease) };
+    Ok(shelf.roll_back(name, old, record, held).await?.0)
 }
 
 fn numbers(shelf: &Shelf, name: &str) -> Vec<u64> {
@@ -40,7 +73,7 @@ enum Step {
 fn step(rng: &mut StdRng) -> Step {
     let name = rng.random_range(0..3);
     match rng.random_range(0..12) {
-        0..=5 => Step::Save(name, rng.random_range(0..4)),
+        0..=5 => Step::Save(name, rng.random_range(0..4) + if name == 0 { 0 } else { TREE }),
         6..=8 => Step::RollBack(name, rng.random_range(0..12)),
         9 => Step::Rename(name, rng.random_range(0..3)),
         10 => Step::Remove(name),
@@ -49,6 +82,10 @@ fn step(rng: &mut StdRng) -> Step {
 }
 
 const KEEP: usize = 3;
+/// From here on contents are folders, with the file that is so much less.
+const TREE: u8 = 10;
+/// The file that all folders have.
+const SHARED: u8 = 9;
 
 /// What names stand for: numbers with contents, and which version was restored.
 type Model = BTreeMap<String, Vec<(u64, u8, Option<u64>)>>;
@@ -65,6 +102,9 @@ fn expected(model: &mut Model, step: &Step) -> bool {
     match step {
         Step::Save(name, content) => {
             let versions = model.entry(key(name)).or_default();
+            if versions.last().is_some_and(|last| (last.1 < TREE) != (*content < TREE)) {
+                return false;
+            }
             if versions.last().is_none_or(|last| last.1 != *content) {
                 push(versions, *content, None);
             }
@@ -95,13 +135,23 @@ fn bytes(content: u8) -> Vec<u8> {
     noise(if content == 0 { 40_000 } else { 100 }, content.into())
 }
 
+fn hash_of(content: u8) -> Hash {
+    match content.checked_sub(TREE) {
+        Some(own) => Hash::of(&manifest::encode(&entries(own)).unwrap()),
+        None => Hash::of(&bytes(content)),
+    }
+}
+
 /// Whether the names of the shelf did what is asked.
 async fn done(shelf: &mut Arc<Shelf>, dir: &Path, step: &Step) -> bool {
     let key = |n: &u8| format!("/ann/{n}");
     match step {
+        Step::Save(name, content) if *content >= TREE => {
+            save_tree(shelf, &key(name), content - TREE).await.is_ok()
+        }
         Step::Save(name, content) => {
-            save(shelf, &key(name), &bytes(*content)).await;
-            true
+            let (hash, size, lease) = put::body(shelf, body(&bytes(*content))).await.unwrap();
+            shelf.save(&key(name), version(hash, size), lease).await.is_ok()
         }
         Step::RollBack(name, number) => roll_back(shelf, &key(name), *number).await.is_ok(),
         Step::Rename(name, to) => shelf.rename(&key(name), &key(to)).await.is_ok(),
@@ -127,8 +177,8 @@ async fn names_are_what_was_done_to_them_and_pin_what_they_hold() {
             let done = soon(done(&mut shelf, home.path(), &step)).await;
             assert_eq!(done, expected(&mut model, &step), "{at}");
             gc::collect(&shelf, Pressure::default(), false).await.unwrap();
-            let content_of = |hash| (0..4).find(|n| Hash::of(&bytes(*n)) == hash).unwrap();
-            let stands = |v: &Version| (v.number, content_of(v.content.hash), v.restored);
+            let content_of = |hash| (0..4).chain(TREE..TREE + 4).find(|n| hash_of(*n) == hash);
+            let stands = |v: &Version| (v.number, content_of(v.content.hash).unwrap(), v.restored);
             let now: Model = shelf
                 .names
                 .all()
@@ -136,13 +186,44 @@ async fn names_are_what_was_done_to_them_and_pin_what_they_hold() {
                 .map(|(name, versions)| (name.clone(), versions.iter().map(stands).collect()))
                 .collect();
             assert_eq!(now, model, "{at}");
+            let is = |wanted: u8| model.values().flatten().any(|v| v.1 == wanted);
+            let has = async |hash| shelf.store.whole(hash).await.unwrap().is_some();
             for content in 0..4 {
-                let needed = model.values().flatten().any(|v| v.1 == content);
-                let whole = shelf.store.whole(Hash::of(&bytes(content))).await.unwrap();
-                assert_eq!(whole.is_some(), needed, "content {content} after {at}");
+                let file = Hash::of(&bytes(content));
+                let (alone, listed) = (is(content), is(TREE + content));
+                assert_eq!(has(file).await, alone || listed, "content {content} after {at}");
+                let list = hash_of(TREE + content);
+                assert_eq!(has(list).await, listed, "list {content} after {at}");
             }
+            let any = (TREE..TREE + 4).any(is);
+            assert_eq!(has(Hash::of(&bytes(SHARED))).await, any, "shared after {at}");
         }
         shelf.store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_none_keeps_nothing_and_takes_nothing_from_others() {
+    let home = tempfile::tempdir().unwrap();
+    let shelf = shelf(home.path(), 10).await;
+    save_tree(&shelf, "/ann/good", 1).await.unwrap();
+    let hostile = vec![Entry { path: "../../etc/passwd".into(), ..entries(1)[0].clone() }];
+    let (hash, size, lease) =
+        put::body(&shelf, body(&manifest::encode(&hostile).unwrap())).await.unwrap();
+    let tree = Some(Tree { path: "/x".into(), table: false, entries: 1, bytes: 0 });
+    shelf.save("/ann/bad", Version { tree, ..version(hash, size) }, lease).await.unwrap();
+    shelf.store.close().await;
+    drop(shelf);
+    let shelf = self::shelf(home.path(), 10).await;
+    assert!(!lock(&shelf.ledger).has_tree(hash));
+    let old = shelf.version("/ann/bad", 1).unwrap();
+    let read = manifest::load(&shelf.store, &old.content).await;
+    assert!(matches!(read, Err(DataError::List { .. })), "{read:?}");
+    shelf.remove("/ann/bad").await.unwrap();
+    gc::collect(&shelf, Pressure::default(), false).await.unwrap();
+    assert_eq!(shelf.store.whole(hash).await.unwrap(), None);
+    for entry in entries(1) {
+        assert_eq!(shelf.store.whole(entry.hash).await.unwrap(), Some(entry.size));
     }
 }
 
