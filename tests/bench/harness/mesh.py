@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 READY = 60.0
+LONGEST = 600.0
+"""Seconds of one verb."""
 
 
 class Node:
@@ -40,9 +42,9 @@ class Node:
 
     def _try(self, *args):
         command = [self._binary, "--home", str(self.home), *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
 
-    def _run(self, *args):
+    def cli(self, *args):
         """What a verb writes to stdout."""
         done = self._try(*args)
         if done.returncode != 0:
@@ -60,17 +62,17 @@ class Node:
 
     def invite(self, uses):
         """A ticket for so many nodes."""
-        return self._run("invite", "--uses", str(uses))
+        return self.cli("invite", "--uses", str(uses))
 
     def join(self, ticket):
         """Joins the realm of a ticket."""
-        self._run("join", ticket)
+        self.cli("join", ticket)
 
     def until_linked(self, others):
         """Waits for a link to so many others."""
 
         def linked():
-            peers = json.loads(self._run("peers", "--json"))
+            peers = json.loads(self.cli("peers", "--json"))
             return sum(peer["path"] == "direct" for peer in peers) == others
 
         self._until(linked, f"links to {others} others")

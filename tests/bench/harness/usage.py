@@ -23,6 +23,12 @@ def rss(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
 
 
+def peak(pid):
+    """The most resident bytes that it ever had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def family(root):
     """A process and its descendants: pid to the time it started at, which no later process of that
     pid shares."""

@@ -1,0 +1,25 @@
+"""A data set of Parquet files read in small batches, beside pyarrow's own scanner."""
+
+import json
+
+from . import usage
+from .files import MIB
+
+TITLE = "A table in batches of 256 rows"
+
+
+def measure(place, figures):
+    """Rows a second of each on the same files, in a process of its own each time."""
+    large = 128 if place.args.quick else 1000
+    with place.folder() as folder, place.mesh() as mesh:
+        node, dataset = mesh.nodes[0], folder / "dataset"
+        place.python("scan.py", "write", dataset, large)
+        for _ in range(place.rounds):
+            for name in ("rhd", "pyarrow"):
+                place.settle(large * MIB)
+                said = place.python("scan.py", name, dataset, home=node.home)
+                found = json.loads(said)
+                figures.note(f"{large:,} MB", name, found["rows"] / found["seconds"], "rows/s")
+                figures.note("peak memory of the process", name, found["peak"] / MIB, "MiB")
+        peak = usage.peak(node.pid) / MIB
+        figures.note("peak memory of the daemon", "rhd", peak, "MiB")
