@@ -51,7 +51,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{config::Config, error::DataError};
 use self::{gc::Pressure, ledger::Ledger, names::Names, store::Store};
-use crate::{asked::Asker, folders::Folders, mesh::Mesh, naming::Naming, stores::Stores};
+use crate::{
+    asked::Asker, folders::Folders, mesh::Mesh, naming::Naming, stores::Stores, tables::Tables,
+};
 
 /// How long a node may take to say what it knows of data, its link included.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -71,6 +73,17 @@ pub struct Data {
     peers: Asker,
     stores: Stores,
     folders: Folders,
+    tables: Tables,
+}
+
+/// What is outside the store, and can be kept in it.
+pub struct Outside {
+    /// Folders of this node.
+    pub folders: Folders,
+    /// Tables of this node.
+    pub tables: Tables,
+    /// Object stores.
+    pub stores: Stores,
 }
 
 /// What is stored, and what is known of it.
@@ -187,12 +200,12 @@ impl Data {
         mesh: Mesh,
         naming: Naming,
         config: Config,
-        folders: Folders,
-        stores: Stores,
+        outside: Outside,
     ) -> Result<Self, ErrorInfo> {
         let shelf = Arc::new(Shelf::open(home.join("data"), config).await?);
         let peers = Asker::new(mesh.clone(), naming.clone(), wire::DATA);
-        Ok(Self { shelf, mesh, naming, peers, stores, folders })
+        let Outside { folders, tables, stores } = outside;
+        Ok(Self { shelf, mesh, naming, peers, stores, folders, tables })
     }
 
     /// Answers peers and collects what nothing needs, until `closing`.

@@ -19,7 +19,7 @@ use crate::{
     api::{Api, Listener, socket_path},
     blobs::Blobs,
     calls::{Calls, Machine, Rooms, SpoolConfig},
-    data::Data,
+    data::{Data, Outside},
     folders::Folders,
     mesh::{Mesh, MeshTasks},
     naming::Naming,
@@ -80,11 +80,11 @@ pub async fn run(options: Options, ready: impl FnOnce(&Path)) -> Result<Vec<Stri
     let stores = Stores::default();
     let folders = Folders::open(&home, mesh.clone(), naming.clone(), stores.clone())?;
     folders.serve(&tasks, &closing);
-    let (mine, near) = (mesh.clone(), folders.clone());
-    let data = Data::open(&home, mine, naming.clone(), settings.data, near, stores.clone()).await?;
-    data.serve(&tasks, &closing);
-    let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone(), stores);
+    let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone(), stores.clone());
     tables.serve(&tasks, &closing);
+    let outside = Outside { folders: folders.clone(), tables: tables.clone(), stores };
+    let data = Data::open(&home, mesh.clone(), naming.clone(), settings.data, outside).await?;
+    data.serve(&tasks, &closing);
     let rooms = Rooms {
         naming: naming.clone(),
         workers: workers.clone(),

@@ -29,13 +29,13 @@ mod stats;
 mod tests;
 mod unify;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use rhd_protocol::wire;
-use tokio::sync::Semaphore;
+use rhd_protocol::{error::ErrorInfo, folder::Entry, wire};
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::publish::Published;
+use self::{error::TableError, publish::Published};
 use crate::{
     asked::{self, Asker},
     folders::Folders,
@@ -69,6 +69,29 @@ impl Tables {
         let peers = Asker::new(mesh.clone(), naming.clone(), wire::TABLE);
         let (published, reads) = (Arc::default(), Arc::new(Semaphore::new(READS)));
         Self { mesh, naming, folders, peers, published, stores, reads }
+    }
+
+    /// Puts a folder of Parquet files in the place of a table, if what is there is this, or nothing;
+    /// whether it did. Who reads the old one reads it to its end.
+    pub async fn replace(
+        &self,
+        path: &Path,
+        with: &Path,
+        spare: Vec<Entry>,
+    ) -> Result<bool, ErrorInfo> {
+        let (published, folders) = (self.published.clone(), self.folders.clone());
+        let (path, with, runtime) = (path.to_owned(), with.to_owned(), Handle::current());
+        let replaced = answer::blocking(move || {
+            published.replace_if(&path, &with, || {
+                if !path.try_exists().unwrap_or(true) {
+                    return Ok(spare.is_empty());
+                }
+                let look = runtime.block_on(folders.look(&path));
+                let look = look.map_err(|error| TableError::Request(error.message))?;
+                Ok(look.entries == spare)
+            })
+        });
+        Ok(replaced.await?.is_some())
     }
 
     /// Answers peers, until `closing`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,42 @@ def test_a_node_keeps_versions_of_its_own_folders(mesh: tuple[Node, Node], tmp_p
     assert [one.number for one in history] == [3, 2, 1]
     assert {one.author for one in history} == {"alpha"}
     assert data.find("f/far", None)["node"] == "beta"
+
+
+def test_what_was_saved_is_loaded_by_its_name_anywhere(
+    mesh: tuple[Node, Node], tmp_path: Path
+) -> None:
+    for name, system in (("l/here", "file"), ("l/beta", "beta")):
+        root = tmp_path / name
+        fill(root)
+        saved = rh.folder(str(root), system=system).save(name)
+        for one in (rh.load(name), rh.folder(name=name)):
+            assert isinstance(one, rh.Folder)
+            assert (one.path, one.name, one.hash) == (str(root), saved.name, saved.hash)
+            assert one.system == ("alpha" if system == "file" else system)
+            assert one.get("a.txt") == b"one" and len(one.history()) == 1
+        assert rh.exists(name) and f"/ann/{name}" in rh.ls("l")
+        copy = rh.load(name).to("here", str(tmp_path / f"{name}-copy"))
+        assert (tmp_path / f"{name}-copy" / "link").is_symlink() and copy.name == saved.name
+        # Gone from its place, it is still what was saved.
+        shutil.rmtree(root)
+        again = rh.load(name).to("beta", str(tmp_path / f"{name}-again"))
+        assert (tmp_path / f"{name}-again" / "run.sh").stat().st_mode & 0o100
+        assert again.get("a.txt") == b"one" and len(moved_history := rh.load(name).history()) == 1
+        assert moved_history[0].path == str(root) and root.exists()
+        # It may have another name, under which it is found.
+        moved = rh.load(name).rename(f"{name}-2")
+        assert not rh.exists(name) and rh.load(f"{name}-2").hash == moved.hash
+        with pytest.raises(rh.RhdError, match="is a folder"):
+            rh.blob(name=f"{name}-2")
+        # What it was made from may be a folder, by its name or itself.
+        made = [rh.blob(b"m", name=f"{name}-m", inputs=[i]) for i in (f"{name}-2", moved)]
+        for one in made:
+            assert one.history()[0].inputs == (f"/ann/{name}-2@{saved.hash}",)
+        moved.delete()
+        assert not rh.exists(f"{name}-2") and root.exists()
+    # Without one that was saved it is a new one, wherever it will be.
+    assert rh.folder(name="l/new").path.endswith("/rhd/l/new")
 
 
 def test_a_version_says_which_run_made_it(mesh: tuple[Node, Node], tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
     (
         "data",
-        &["asked", "folders", "framed", "mesh", "naming", "stores"],
-        "data moves by the mesh, under names, folders by their files; it runs nothing",
+        &["asked", "folders", "framed", "mesh", "naming", "stores", "tables"],
+        "data moves by the mesh, under names; it keeps folders and tables, and runs nothing",
     ),
     (
         "folders",
@@ -66,7 +66,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     (
         "tables",
         &["asked", "folders", "framed", "mesh", "naming", "stores"],
-        "tables are files in folders; nothing stands on them",
+        "tables are files in folders; only what keeps them stands on them",
     ),
     ("stores", &[], "object stores know no node, and nothing of what is kept in them"),
     ("naming", &["framed", "mesh", "workers"], "naming and blobs do not know each other"),

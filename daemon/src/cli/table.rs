@@ -1,4 +1,4 @@
-//! `rhd table head|schema|stats`.
+//! `rhd table head|schema|stats|save`.
 
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
@@ -7,7 +7,7 @@ use rhd_protocol::{
 use serde_json::Value;
 
 use super::{
-    Context,
+    Context, folder,
     spot::{Spot, spot},
     ui::{Ui, size},
 };
@@ -53,6 +53,17 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Save a table as the newest version of a name, on its node; prints its hash
+    Save {
+        /// PATH or NODE:PATH
+        #[arg(value_parser = spot)]
+        table: Spot,
+        /// What to call it
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), ErrorInfo> {
@@ -84,6 +95,9 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
         Verb::Stats { table, json } => {
             let stats = at(table)?.stats().await?;
             if json { ui.json(&stats) } else { summed(stats, ui) }
+        }
+        Verb::Save { table, name, json } => {
+            folder::save(&client, &table, name, true, json, ui).await
         }
     }
 }

@@ -45,8 +45,9 @@ impl Node {
         let stores = Stores::default();
         let folders =
             Folders::open(home.path(), mesh.clone(), naming.clone(), stores.clone()).unwrap();
-        let data =
-            Data::open(home.path(), mesh, naming, self::config(), folders, stores).await.unwrap();
+        let tables = Tables::new(mesh.clone(), naming.clone(), folders.clone(), stores.clone());
+        let outside = Outside { folders, tables, stores };
+        let data = Data::open(home.path(), mesh, naming, self::config(), outside).await.unwrap();
         let closing = CancellationToken::new();
         data.serve(&TaskTracker::new(), &closing);
         Self { home, data, tasks, closing }

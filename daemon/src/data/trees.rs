@@ -128,18 +128,39 @@ impl Data {
             held.leases.push(fetch::whole(self, &content, &[], meter).await?);
         }
         held.files = manifest::hashes(&entries);
-        let spare = match tokio::fs::symlink_metadata(path).await {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            _ => self.kept_first(name, path, author, meter).await?,
-        };
+        let is_table = old.tree.as_ref().is_some_and(|tree| tree.table);
+        for _ in 0..ROUNDS {
+            let spare = match tokio::fs::symlink_metadata(path).await {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+                _ => self.kept_first(name, path, author, meter).await?,
+            };
+            if !is_table {
+                self.written(path, entries, spare, meter).await?;
+                return Ok(held);
+            }
+            let staged = Staged::beside(path)?;
+            self.written(&staged.0, entries.clone(), Vec::new(), meter).await?;
+            if self.tables.replace(path, &staged.0, spare).await? {
+                return Ok(held);
+            }
+        }
+        Err(DataError::Changed(path.into()).into())
+    }
+
+    /// Writes a folder as it was, in the place of what may be spared.
+    async fn written(
+        &self,
+        path: &Path,
+        entries: Vec<Entry>,
+        spare: Vec<Entry>,
+        meter: &Meter,
+    ) -> Result<(), ErrorInfo> {
         let kept = Kept { entries, spare, contents: self };
         let done = self.folders.restore(path, &kept, meter).await?;
-        if let Some(Skipped { path: file, why }) = done.skipped.first() {
-            let text = format!("{} is not as it was: {why}", path.join(file).display());
-            return Err(ErrorInfo::new(ErrorKind::Conflict, text)
-                .hint("what was there is a version now; see to this, and try again"));
-        }
-        Ok(held)
+        let Some(Skipped { path: file, why }) = done.skipped.first() else { return Ok(()) };
+        let text = format!("{} is not as it was: {why}", path.join(file).display());
+        Err(ErrorInfo::new(ErrorKind::Conflict, text)
+            .hint("what was there is a version now; see to this, and try again"))
     }
 
     /// Sees to it that what is in a folder now is a version of the name; what that is.
@@ -237,6 +258,31 @@ impl Data {
                 .hint("name a folder that this is not in"));
         }
         Ok(path)
+    }
+}
+
+/// A folder beside a table, of what is to be put in its place; it goes if it is not.
+struct Staged(PathBuf);
+
+impl Staged {
+    fn beside(table: &Path) -> Result<Self, ErrorInfo> {
+        let (Some(above), Some(name)) = (table.parent(), table.file_name()) else {
+            return Err(refused("the root of a file system is no table"));
+        };
+        let (name, nth) = (name.to_string_lossy(), rand::random::<u64>());
+        Ok(Self(above.join(format!(".{name}.rhd-new-{nth:016x}"))))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.0);
+        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "what was not used stays");
+            }
+            _ => {}
+        });
     }
 }
 

@@ -135,7 +135,7 @@ fn rows(root: Root, only: &[Only]) -> Result<u64, TableError> {
 }
 
 /// Runs what waits for the disk.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TableError> + Send + 'static,
 ) -> Result<T, TableError> {
     match tokio::task::spawn_blocking(work).await {

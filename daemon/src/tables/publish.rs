@@ -82,8 +82,21 @@ impl Published {
 
     /// Puts `with` in the place of a table; its rows.
     pub(super) fn replace(&self, path: &Path, with: &Path) -> Result<u64, TableError> {
+        Ok(self.replace_if(path, with, || Ok(true))?.unwrap_or_default())
+    }
+
+    /// The same, unless something is not so once nobody else writes; none then.
+    pub(super) fn replace_if(
+        &self,
+        path: &Path,
+        with: &Path,
+        is_so: impl FnOnce() -> Result<bool, TableError>,
+    ) -> Result<Option<u64>, TableError> {
         let rows = settled(with)?.rows();
         let _turn = lock(&self.writing);
+        if !is_so()? {
+            return Ok(None);
+        }
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => place(with, path)?,
             Err(error) => return Err(TableError::file("replace", path)(error)),
@@ -93,7 +106,7 @@ impl Published {
             }
         }
         sync_folder(path.parent());
-        Ok(rows)
+        Ok(Some(rows))
     }
 
     /// Removes a table.

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from . import config
+from . import config, data
 from .blob import Inputs, Progress, _texts
 from .cluster import Cluster, here, spot
 from .daemon import daemon, decode
@@ -84,8 +84,9 @@ class Folder(SavedTree):
 
         It goes there from its own node, not by way of this process. What is there is not sent
         again; what was changed there, too, is set aside under another name; what is only there
-        stays.
+        stays. Where it was saved and is gone since, its newest version is put back first.
         """
+        self._put_back()
         node, path = spot(system, path)
         if path is not None and node is None:
             path = local(path)
@@ -167,7 +168,7 @@ class Folder(SavedTree):
         return self
 
     def rm(self, contents: str | Iterable[str] | None = None) -> None:
-        """Removes paths in it, or all of it and itself."""
+        """Removes paths in it, or all of it and itself; versions that were saved stay."""
         names = [contents] if isinstance(contents, str) else contents and list(contents)
         _ask("remove", node=self._node, path=self._path, contents=names)
 
@@ -276,9 +277,39 @@ def folder(
 
     A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
     below `~/rhd`. In an object store it is `bucket/name`; a URL says the same without a system.
+    With a name alone it is the one that was saved under it, if one was.
     """
     node, where = spot(system, path)
+    if where is None and (info := sought(name, node, "folder")):
+        return found(info, node)
     return Folder(where or f"~/rhd/{name or uuid.uuid4().hex}", name, node)
+
+
+def found(info: dict[str, Any], node: str | None) -> Folder:
+    """A saved folder that was looked for."""
+    path, name, node = place_of(info, node)
+    return Folder(path, name, node)._learn(info)
+
+
+def place_of(info: dict[str, Any], node: str | None) -> tuple[str, str, str | None]:
+    """Where what was found was saved from, its name, and its node; none: this one."""
+    at = node or (None if info["node"] == here.name else str(info["node"]))
+    return str(info["tree"]["path"]), str(info["name"]), at
+
+
+def sought(name: str | None, node: str | None, kind: str) -> dict[str, Any] | None:
+    """What was saved under a name, if it is of this kind."""
+    if name is None:
+        return None
+    try:
+        info = data.find(name, node)
+    except RhdError as e:
+        # Nothing has the name, or it can be none.
+        if e.kind in ("not_found", "bad_request"):
+            return None
+        raise
+    tree = info.get("tree")
+    return info if tree and kind == ("table" if tree.get("table") else "folder") else None
 
 
 def _ask(do: str, told: Progress | None = None, node: str | None = None, **fields: Any) -> Any:

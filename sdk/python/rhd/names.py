@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import data, instance
-from .blob import load as load_blob
+from .blob import Blob
+from .blob import found as found_blob
 from .daemon import daemon
 from .errors import NotFound
+from .folder import Folder
+from .folder import found as found_folder
 from .function import RemoteFunction
 from .module import RemoteClass
 from .remote import Target
+from .table import Table
+from .table import found as found_table
 
 
 def describe(name: str, node: str | None = None) -> dict[str, Any]:
@@ -20,12 +25,13 @@ def describe(name: str, node: str | None = None) -> dict[str, Any]:
 
 
 def load(name: str, node: str | None = None) -> Any:
-    """The function, class, object or blob of this name, wherever it is; or where `node` says."""
+    """The function, class, object, blob, folder or table of this name, wherever it is; or where
+    `node` says."""
     try:
         found = describe(name, node)
     except NotFound as unknown:
         try:
-            return load_blob(name, node)
+            return _saved(data.find(name, node), node)
         except NotFound:
             raise unknown from None
     service = found["service"]
@@ -38,6 +44,13 @@ def load(name: str, node: str | None = None) -> Any:
     if node is None:
         return kind._known(service["name"], None, None, interface)
     return kind._known(service["name"], found["node"], found["node_id"], interface)
+
+
+def _saved(info: dict[str, Any], node: str | None) -> Blob | Folder | Table:
+    tree = info.get("tree")
+    if tree is None:
+        return found_blob(info, node)
+    return found_table(info, node) if tree.get("table") else found_folder(info, node)
 
 
 def exists(name: str) -> bool:

@@ -91,6 +91,15 @@ class SavedTree(Saved):
         name = self._named("rolled back")
         return self._learn(data.roll_back(name, version, self._node, self._path))
 
+    def exists_in_system(self) -> bool:
+        """Whether it is there."""
+        raise NotImplementedError
+
+    def _put_back(self) -> None:
+        if self._version is not None and not self.exists_in_system():
+            (newest,) = self.history(limit=1)
+            self.rollback(newest.number)
+
     def _save(self: T, name: str | None, inputs: list[str] | None, progress: data.Told = None) -> T:
         name = name or self._name
         if name is None:

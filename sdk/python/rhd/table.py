@@ -15,19 +15,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import config, parquet, tabular
-from .blob import Progress
+from .blob import Inputs, Progress, _texts
 from .cluster import Cluster, here, spot
 from .daemon import daemon
 from .errors import RhdError
 from .faults import fault
-from .folder import Folder
+from .folder import Folder, place_of, sought
+from .saved import SavedTree
 from .stores import is_url, local, system_of
 
 Where = Mapping[str, Any]
 """Values of partition columns: one, a list of some, or None."""
 
 
-class Table:
+class Table(SavedTree):
     """A table of a node; made by `rh.table`."""
 
     kind = "table"
@@ -43,13 +44,9 @@ class Table:
         self._path = path if node else local(path)
         self._name, self._node = name, node
         self._partition_cols = list(partition_cols)
+        self.skipped = {}
         self._data = data
         self._kind = None if data is None else tabular.kind_of(data)
-
-    @property
-    def name(self) -> str | None:
-        """What it is called."""
-        return self._name
 
     @property
     def path(self) -> str:
@@ -124,8 +121,10 @@ class Table:
         """Has it on a node: at this path there, or at a place of its own, the same each time. What
         is there is replaced all at once.
 
-        Data that was not written yet is written there; else it goes from its own node.
+        Data that was not written yet is written there; else it goes from its own node. Where it was
+        saved and is gone since, its newest version is put back first.
         """
+        self._put_back()
         node, at = spot(system, path)
         at = at or self._place_on(node)
         copy = Table(None, at, self._name, node, self._partition_cols)
@@ -140,8 +139,21 @@ class Table:
         copy._publish("replace", folder, progress)
         return copy
 
+    def save(
+        self,
+        name: str | None = None,
+        inputs: Inputs | None = None,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Keeps it, as it is written now, as the newest version of a name on its node; files that
+        are stored there already are not stored again.
+
+        The record names the call that this is in and what that has read by now, or these inputs.
+        """
+        return self._save(name, _texts(inputs), progress)
+
     def rm(self) -> None:
-        """Removes it."""
+        """Removes it; versions that were saved stay."""
         self._ask("remove")
 
     def exists_in_system(self) -> bool:
@@ -311,11 +323,19 @@ def table(
 
     A path on another node is absolute, or starts with `~/`; without a path it is one of its own,
     below `~/rhd`. Values of `partition_cols` become names of folders, so that readers who want
-    some of them open no others.
+    some of them open no others. With a name alone it is the one that was saved under it, if one
+    was.
     """
     node, where = spot(system, path)
+    if data is None and where is None and (info := sought(name, node, "table")):
+        return found(info, node)
     columns = [partition_cols] if isinstance(partition_cols, str) else partition_cols or ()
     return Table(data, where or f"~/rhd/{name or uuid.uuid4().hex}", name, node, columns)
+
+
+def found(info: dict[str, Any], node: str | None) -> Table:
+    """A saved table that was looked for."""
+    return Table(None, *place_of(info, node), ())._learn(info)
 
 
 def _plain(schema: Any) -> Any:
