@@ -17,6 +17,7 @@ mod install;
 mod intake;
 mod orphans;
 mod outbox;
+mod parts;
 mod peer;
 mod program;
 mod questions;
@@ -104,6 +105,9 @@ struct Inner {
     asker: Asker,
     installs: install::Locks,
     intake: intake::Intake,
+    /// Parts of calls that peers were sent, and that peers sent.
+    sent: Arc<parts::Sent>,
+    kept: parts::Kept,
     capacity: capacity::Capacity,
     devices: devices::Devices,
     /// Set when the node drains: nothing new is taken.
@@ -136,6 +140,8 @@ impl Calls {
             asker,
             installs,
             intake,
+            sent: Arc::default(),
+            kept: parts::Kept::of_this_machine(),
             capacity,
             devices: devices::Devices::default(),
             closing,
@@ -233,6 +239,7 @@ impl Inner {
         inner.intake.check_len(body.len())?;
         // The client may not take payloads beside frames; this node does.
         call.beside = true;
+        call.again = Vec::new();
         call.service = inner.naming.canonical(&call.service)?;
         if let Some(instance) = &call.instance {
             call.instance = Some(inner.naming.canonical(instance)?);

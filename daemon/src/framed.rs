@@ -1,6 +1,6 @@
 //! Frames on any byte stream: Unix socket, worker lane, QUIC.
 
-use std::io;
+use std::{io, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use rhd_protocol::frame::{self, BESIDE_BODY, FrameError, PREFIX, Prefix};
@@ -213,6 +213,15 @@ pub async fn read_body<R: AsyncRead + Unpin>(
 
 /// Writes a frame to a stream of bytes, with the payload behind it that is beside it, and flushes.
 pub async fn write<W: Outlet>(stream: &mut W, frame: &Frame) -> io::Result<()> {
+    write_start(stream, frame).await?;
+    if let Some(payload) = &frame.payload {
+        write_span(stream, payload, 0..payload.len()).await?;
+    }
+    stream.flush().await
+}
+
+/// Writes a frame but for the payload that is beside it.
+pub async fn write_start<W: Outlet>(stream: &mut W, frame: &Frame) -> io::Result<()> {
     if frame.body.is_empty() {
         stream.write_all(&frame.head).await?;
     } else if frame.body.len() <= JOIN {
@@ -221,15 +230,26 @@ pub async fn write<W: Outlet>(stream: &mut W, frame: &Frame) -> io::Result<()> {
         stream.write_all(&frame.head).await?;
         stream.give(frame.body.clone()).await?;
     }
-    if let Some(payload) = &frame.payload {
-        let mut at = 0;
-        while at < payload.len() {
-            let chunk = payload.chunk(at, CHUNK)?;
-            at += chunk.len() as u64;
-            stream.give(chunk).await?;
+    Ok(())
+}
+
+/// Writes these bytes of a payload.
+pub async fn write_span<W: Outlet>(
+    stream: &mut W,
+    payload: &Payload,
+    span: Range<u64>,
+) -> io::Result<()> {
+    let mut at = span.start;
+    while at < span.end {
+        let left = usize::try_from(span.end - at).unwrap_or(CHUNK);
+        let chunk = payload.chunk(at, left.min(CHUNK))?;
+        if chunk.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        at += chunk.len() as u64;
+        stream.give(chunk).await?;
     }
-    stream.flush().await
+    Ok(())
 }
 
 /// Encodes and writes a frame.

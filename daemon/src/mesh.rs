@@ -24,6 +24,7 @@ use rhd_protocol::{
     compute::Offer,
     id::NodeId,
     membership::{Membership, Role},
+    presence::Record,
     service::ServiceAd,
     wire,
 };
@@ -269,10 +270,19 @@ impl Mesh {
 
     /// Whether a peer takes payloads beside frames.
     pub fn takes_beside(&self, node: NodeId) -> bool {
+        self.says(node, |record| record.beside)
+    }
+
+    /// Whether a peer keeps large parts of calls for a while.
+    pub fn keeps_parts(&self, node: NodeId) -> bool {
+        self.says(node, |record| record.keeps)
+    }
+
+    fn says(&self, node: NodeId, what: impl Fn(&Record) -> bool) -> bool {
         let peers = self.peers();
         let peers = peers.borrow();
         let record = peers.iter().find(|peer| peer.node == node).and_then(|p| p.record.as_ref());
-        record.is_some_and(|record| record.beside)
+        record.is_some_and(|record| what(record))
     }
 
     /// What a peer's certificate allows it to do; `None` for a node that is not known.

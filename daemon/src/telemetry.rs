@@ -13,7 +13,10 @@ mod histogram;
 pub mod process;
 mod span;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use rhd_protocol::{call::Call, error::ErrorKind};
 
@@ -57,6 +60,11 @@ impl Telemetry {
     /// What was counted of calls at a stage.
     pub fn calls(&self, stage: Stage) -> &Calls {
         self.inner.counters.calls(stage)
+    }
+
+    /// Counts bytes of arguments that were not sent, as their host had them.
+    pub fn spared(&self, bytes: u64) {
+        self.inner.counters.spared.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Sends what was traced and not yet sent, for a moment at most.

@@ -5,7 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{code::Load, error::ErrorInfo, id::CallId};
+use crate::{
+    code::Load,
+    error::ErrorInfo,
+    id::{CallId, Hash},
+};
+
+/// Parts of at least this size may stay with their host for a while, in bytes.
+pub const KEPT_PART: u64 = 4 << 20;
+/// How many parts of a call may be said to be with its host already.
+pub const MAX_AGAIN: usize = 64;
 
 /// What the call does to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -94,6 +103,24 @@ pub struct Call {
     /// The trace that it belongs to, as the W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Parts that should be with the host already, by index; at most [`MAX_AGAIN`]. The payload, which
+    /// is beside the frame, waits until the host has said [which of them it lacks](Ready::Lacks), and
+    /// comes without the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Again>,
+}
+
+/// A part of a call that was part of another call to the same host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// Which part of this call; of at least [`KEPT_PART`] bytes.
+    pub part: u32,
+    /// The other call.
+    pub call: CallId,
+    /// Which part of that.
+    pub of: u32,
+    /// Of its bytes; the host takes nothing that it has not held against this.
+    pub hash: Hash,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
@@ -123,6 +150,7 @@ impl Call {
             keep: false,
             beside: false,
             trace: None,
+            again: Vec::new(),
         }
     }
 }
@@ -142,6 +170,22 @@ pub struct RunOptions {
     /// which then does not run. Of several such calls at once, one runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub get: bool,
+}
+
+/// What a host says of a call that [names parts](Call::again), before its payload is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Ready {
+    /// It takes the call, and lacks these of the parts that were named.
+    Lacks {
+        /// Their indices.
+        parts: Vec<u32>,
+    },
+    /// It does not take it: [`Reply::Fail`].
+    Fail {
+        /// Everything that the user should know.
+        error: ErrorInfo,
+    },
 }
 
 /// A reply to a call or to any request of a client.

@@ -46,6 +46,9 @@ pub struct Record {
     /// Whether payloads of calls may come [beside their frames](crate::frame).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside: bool,
+    /// Whether it [keeps large parts](crate::call::Call::again) of calls for a while.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
 }
 
 impl Record {

@@ -87,6 +87,7 @@ impl Node {
             load: 0,
             offer: rhd_protocol::compute::Offer::default(),
             beside: false,
+            keeps: false,
         };
         let table = Table::new(self.id(), self.cert.body.realm, nodes);
         self.life = Some(Life { table, record, signed: None, seen: BTreeSet::new() });

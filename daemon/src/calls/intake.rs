@@ -1,7 +1,7 @@
 //! What peers may put into this node's memory before their calls are written to a worker, and into
 //! the files of its [spool](super::spool).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{fs::File, io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rhd_protocol::{
@@ -51,19 +51,37 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// Bytes of this machine's memory; 0 where that is not known.
+pub(super) fn memory() -> usize {
+    #[cfg(target_os = "linux")]
+    let memory = {
+        let info = rustix::system::sysinfo();
+        let units = usize::try_from(info.totalram).unwrap_or(usize::MAX);
+        units.saturating_mul(info.mem_unit as usize)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let memory = 0;
+    memory
+}
+
+/// A payload that is on its way.
+pub(super) struct Coming {
+    filling: spool::Filling,
+    len: u64,
+    room: Option<Room>,
+}
+
+impl Coming {
+    /// The file that it comes into.
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.filling.file
+    }
+}
+
 impl Intake {
     /// A quarter of the machine's memory, and at least two bodies of the largest size.
     pub(super) fn of_this_machine(spool: SpoolConfig) -> Self {
-        #[cfg(target_os = "linux")]
-        let memory = {
-            let info = rustix::system::sysinfo();
-            usize::try_from(info.totalram)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(info.mem_unit as usize)
-        };
-        #[cfg(not(target_os = "linux"))]
-        let memory = 0;
-        Self::new((memory / 4).max(2 * MAX_BODY), PATIENCE, spool)
+        Self::new((memory() / 4).max(2 * MAX_BODY), PATIENCE, spool)
     }
 
     pub(super) fn new(size: usize, patience: Duration, spool: SpoolConfig) -> Self {
@@ -96,13 +114,17 @@ impl Intake {
         owner: &str,
         from: &mut impl Inlet,
     ) -> Result<Payload, ErrorInfo> {
-        let len = timeout(self.patience, read_payload_len(from, MAX_PAYLOAD)).await;
-        let len = match len {
-            Ok(Ok(len)) => len,
-            Ok(Err(e)) => return Err(cut(&e)),
-            Err(_) => return Err(self.silent()),
-        };
+        let len = self.payload_len(from).await?;
         self.payload(owner, len, from).await
+    }
+
+    /// Reads the length of the payload that follows a frame.
+    pub(super) async fn payload_len(&self, from: &mut impl Inlet) -> Result<u64, ErrorInfo> {
+        match timeout(self.patience, read_payload_len(from, MAX_PAYLOAD)).await {
+            Ok(Ok(len)) => Ok(len),
+            Ok(Err(e)) => Err(cut(&e)),
+            Err(_) => Err(self.silent()),
+        }
     }
 
     /// Reads a payload of `len` bytes, for the process or processes that `owner` names: a file is
@@ -113,16 +135,53 @@ impl Intake {
         len: u64,
         from: &mut impl Inlet,
     ) -> Result<Payload, ErrorInfo> {
+        let coming = self.begin(owner, len, 0).await?;
+        self.receive(coming, std::slice::from_ref(&(0..len)), from).await
+    }
+
+    /// Makes a file for a payload of `len` bytes, `known` of which are written to it from here.
+    pub(super) async fn begin(
+        &self,
+        owner: &str,
+        len: u64,
+        known: u64,
+    ) -> Result<Coming, ErrorInfo> {
         self.check_len(len)?;
-        let failed = |e: io::Error| spool::failed(len, &e);
-        let filling = self.spool.file(owner, len, self.size as u64).map_err(failed)?;
+        let filling = self.spool.file(owner, len, self.size as u64);
+        let filling = filling.map_err(|e| spool::failed(len, &e))?;
         let mut room = None;
-        let mut at = 0;
+        if !filling.disk && known > 0 {
+            self.hold(&mut room, usize::try_from(known).unwrap_or(usize::MAX)).await?;
+        }
+        Ok(Coming { filling, len, room })
+    }
+
+    /// Reads these bytes of a payload, which completes it.
+    pub(super) async fn receive(
+        &self,
+        mut coming: Coming,
+        spans: &[Range<u64>],
+        from: &mut impl Inlet,
+    ) -> Result<Payload, ErrorInfo> {
+        for span in spans {
+            self.receive_span(&mut coming, span.clone(), from).await?;
+        }
+        Ok(Payload::new(coming.filling.file, coming.len, coming.room))
+    }
+
+    async fn receive_span(
+        &self,
+        Coming { filling, len, room }: &mut Coming,
+        span: Range<u64>,
+        from: &mut impl Inlet,
+    ) -> Result<(), ErrorInfo> {
+        let failed = |e: io::Error| spool::failed(*len, &e);
+        let mut at = span.start;
         let mut pieces = Vec::new();
-        while at < len {
-            let step = GATHER.min(usize::try_from(len - at).unwrap_or(GATHER));
+        while at < span.end {
+            let step = GATHER.min(usize::try_from(span.end - at).unwrap_or(GATHER));
             if !filling.disk {
-                self.hold(&mut room, step).await?;
+                self.hold(room, step).await?;
             }
             let mut missing = step;
             while missing > 0 {
@@ -137,7 +196,7 @@ impl Intake {
                 missing -= gathered;
             }
         }
-        Ok(Payload::new(filling.file, len, room))
+        Ok(())
     }
 
     /// Takes room for more bytes, or waits for it.

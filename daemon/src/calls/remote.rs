@@ -5,13 +5,19 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use rhd_protocol::{
     api::Request,
-    call::{Call, Glance, Reply},
+    call::{Call, Glance, Ready, Reply},
     error::{ErrorInfo, ErrorKind},
     frame::MAX_BODY,
     id::{CallId, NodeId},
 };
 
-use super::{Inner, intake::Intake};
+use super::{
+    Inner,
+    intake::Intake,
+    parts::{Known, Layout},
+};
+use tokio::io::AsyncWriteExt as _;
+
 use crate::{
     framed::{self, Body, Frame},
     mesh::{MeshError, Priority, Stream},
@@ -27,7 +33,7 @@ const CLIENTS: &str = "";
 pub(super) async fn call(
     inner: &Inner,
     mut stream: Stream,
-    call: Call,
+    mut call: Call,
     body: Body,
 ) -> Result<RemoteCall, ErrorInfo> {
     let (id, node) = (call.id, inner.name_of(stream.peer));
@@ -42,11 +48,29 @@ pub(super) async fn call(
         }
         body => body,
     };
+    let known = match &body {
+        Body::Beside(payload) if inner.mesh.keeps_parts(stream.peer) => {
+            inner.sent.known(stream.peer, &call.parts, payload).await
+        }
+        _ => Known::default(),
+    };
+    call.again.clone_from(&known.again);
     let frame = Frame::new(&call, body).map_err(|e| unfit(&e))?;
     let intake = inner.intake.clone();
-    let what = What::Call { id, service: call.service };
+    let what = What::Call { id, service: call.service.clone() };
     let mut remote = RemoteCall { what, node, stream: None, done: false, intake };
-    if let Err(error) = framed::write(&mut stream.send, &frame).await {
+    let written = match call.again.is_empty() {
+        true => framed::write(&mut stream.send, &frame).await.map(|()| Vec::new()),
+        false => match in_parts(inner, &mut stream, &call, &frame).await {
+            Ok(lacks) => Ok(lacks),
+            Err(Unsent::Broke(error)) => Err(error),
+            Err(Unsent::Refused(error)) => return Err(error.on(&remote.node)),
+        },
+    };
+    if let Ok(lacks) = &written {
+        inner.sent.note(stream.peer, id, &known, lacks);
+    }
+    if let Err(error) = written {
         // A host that refuses stops reading: its answer says more than our broken stream.
         let answer = tokio::time::timeout(LAST_WORDS, framed::read(&mut stream.recv, MAX_BODY));
         let answer = answer.await.ok().and_then(Result::ok).flatten();
@@ -57,6 +81,41 @@ pub(super) async fn call(
     }
     remote.stream = Some(stream);
     Ok(remote)
+}
+
+/// Why a call was not sent.
+enum Unsent {
+    Broke(io::Error),
+    Refused(ErrorInfo),
+}
+
+/// Sends a call, and of its payload what the host does not have; which parts it lacked of those that
+/// it should have.
+async fn in_parts(
+    inner: &Inner,
+    stream: &mut Stream,
+    call: &Call,
+    frame: &Frame,
+) -> Result<Vec<u32>, Unsent> {
+    let broke = |error: &dyn std::fmt::Display| Unsent::Broke(io::Error::other(error.to_string()));
+    let (Some(payload), send) = (frame.payload(), &mut stream.send) else { return Ok(Vec::new()) };
+    framed::write_start(send, frame).await.map_err(Unsent::Broke)?;
+    send.flush().await.map_err(Unsent::Broke)?;
+    let answer = framed::read(&mut stream.recv, MAX_BODY).await.map_err(|e| broke(&e))?;
+    let answer = answer.ok_or_else(|| broke(&"the stream ended before the arguments were sent"))?;
+    let lacks = match answer.header().map_err(|e| broke(&e))? {
+        Ready::Lacks { parts } => parts,
+        Ready::Fail { error } => return Err(Unsent::Refused(error)),
+    };
+    let layout = Layout::of(call, payload.len()).ok_or_else(|| broke(&"its parts don't fit"))?;
+    let mut left = 0;
+    for span in layout.without(call, &lacks) {
+        left += span.end - span.start;
+        framed::write_span(send, payload, span).await.map_err(Unsent::Broke)?;
+    }
+    send.flush().await.map_err(Unsent::Broke)?;
+    inner.telemetry.spared(payload.len() - left);
+    Ok(lacks)
 }
 
 /// Asks a peer on a fresh stream; its replies come as it writes them.

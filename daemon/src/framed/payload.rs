@@ -89,6 +89,11 @@ impl Payload {
         Ok(bytes.into())
     }
 
+    /// The file that it is in, from [`PAYLOAD_AT`] on.
+    pub fn file(&self) -> &Arc<File> {
+        &self.inner.file
+    }
+
     /// The descriptor, for the process that is given the payload.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.inner.file.as_fd()

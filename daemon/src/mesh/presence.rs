@@ -57,6 +57,7 @@ impl Own {
             load: 0,
             offer: Offer::default(),
             beside: true,
+            keeps: true,
         };
         Ok(Self { key, boots, record })
     }

@@ -83,6 +83,8 @@ impl Calls {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     stages: [Calls; Stage::ALL.len()],
+    /// Bytes of arguments that were not sent, as their host had them.
+    pub(super) spared: AtomicU64,
 }
 
 impl Counters {
@@ -157,7 +159,14 @@ impl Collector for Scrape {
                 .encode_family(&[("stage", stage.label())])?
                 .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
-        Ok(())
+        let mut metric = encoder.encode_descriptor(
+            "rhd_arguments_spared_bytes",
+            "Bytes of arguments that were not sent, as the nodes that were called had them from a call before",
+            None,
+            MetricType::Counter,
+        )?;
+        let spared = self.0.inner.counters.spared.load(Ordering::Relaxed);
+        metric.encode_counter::<NoLabelSet, _, u64>(&spared, None)
     }
 }
 

@@ -204,6 +204,7 @@ mod tests {
             load: 0,
             offer: crate::compute::Offer::default(),
             beside: false,
+            keeps: false,
         }
     }
 
@@ -229,6 +230,7 @@ mod tests {
             load: 0,
             offer: crate::compute::Offer::default(),
             beside: false,
+            keeps: false,
         };
         (record, Signed { record: Vec::new(), sig: Vec::new(), age_ms: 0 })
     }

@@ -2,9 +2,10 @@
 
 use rhd_protocol::{
     api::Request,
-    call::{Call, Codec, Reply, RunOptions, Verb},
+    call::{Again, Call, Codec, Ready, Reply, RunOptions, Verb},
     error::ErrorKind,
     folder::Place,
+    id::Hash,
     run::{Kept, RunAsk, RunInfo, RunStatus},
 };
 
@@ -30,6 +31,7 @@ pub(super) fn full_call() -> Call {
         keep: false,
         trace: None,
         beside: false,
+        again: vec![],
     }
 }
 
@@ -51,6 +53,11 @@ pub(super) fn plain_call() -> Call {
 
 pub(super) fn large_call() -> Call {
     Call { parts: vec![200, 5_000_000_000], beside: true, ..plain_call() }
+}
+
+pub(super) fn again_call() -> Call {
+    let again = Again { part: 1, call: id(), of: 2, hash: Hash::of(b"part") };
+    Call { again: vec![again], ..large_call() }
 }
 
 pub(super) fn run_call() -> Call {
@@ -94,11 +101,14 @@ pub(super) fn calls() -> Vec<Sample> {
         Sample::new("call", "full", full_call()),
         Sample::new("call", "plain", plain_call()),
         Sample::new("call", "large", large_call()),
+        Sample::new("call", "again", again_call()),
         Sample::new("call", "client", Call { client: 4_242, ..plain_call() }),
         Sample::new("call", "verbs", verbs),
         Sample::new("call", "codecs", vec![Codec::Pickle, Codec::Msgpack, Codec::Json]),
         reply("log", Reply::Log { id, fd: 2 }),
         reply("item", Reply::Item { id, codec: Codec::Json, parts: parts.clone() }),
+        Sample::new("ready", "lacks", Ready::Lacks { parts: vec![1, 300] }),
+        Sample::new("ready", "fail", Ready::Fail { error: error() }),
         reply("progress", Reply::Progress { text: text("building"), moved: None }),
         reply("done", Reply::Done { id, codec: Codec::Pickle, parts }),
         reply("done_own", Reply::done(9)),

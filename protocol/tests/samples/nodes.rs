@@ -86,6 +86,7 @@ pub(super) fn members() -> Vec<Sample> {
         Sample::new("cert", "member", cert()),
         Sample::new("record", "full", record()),
         Sample::new("record", "beside", Record { beside: true, ..record() }),
+        Sample::new("record", "keeps", Record { beside: true, keeps: true, ..record() }),
         Sample::new("signed", "aged", Signed { age_ms: 44_000, ..signed.clone() }),
         Sample::new("signed", "full", signed),
         Sample::new("ticket", "node", ticket()),

@@ -130,6 +130,7 @@ pub(super) fn record() -> Record {
         load: 3,
         offer: Offer::default(),
         beside: false,
+        keeps: false,
     }
 }
 
