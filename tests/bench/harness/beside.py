@@ -6,6 +6,9 @@ from . import usage
 from .files import MIB, write
 
 TITLE = "Calls beside a transfer"
+NOTE = """\
+A Python no-op from one node to the other, one call at a time: for three seconds of quiet, then
+while a folder goes the same way."""
 
 
 def measure(place, figures):

@@ -5,6 +5,7 @@ import os
 from .files import MIB, fill, plain
 
 TITLE = "Folders"
+NOTE = "From one daemon to another; a plain write is of one process, in blocks of 1 MiB."
 SMALL = 4096
 
 

@@ -7,6 +7,9 @@ from .commands import run
 from .files import MIB, plain, write
 
 TITLE = "Import and hash"
+NOTE = """\
+`rhd blob put` of a file that is new to the store. b3sum alone only reads it; where the file system
+can't share a file's blocks the store has to copy it, as b3sum with a plain copy does."""
 
 
 def measure(place, figures):

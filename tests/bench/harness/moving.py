@@ -10,21 +10,22 @@ import sys
 import time
 from pathlib import Path
 
-from . import beside, copies, imports, scan
+from . import beside, blobs, copies, imports, scan
 from .__main__ import machine
 from .commands import run
 from .figures import Figures
 from .place import Place
 from .rounds import say
 
-PARTS = {"copies": copies, "imports": imports, "beside": beside, "scan": scan}
+PARTS = {"copies": copies, "blobs": blobs, "imports": imports, "beside": beside, "scan": scan}
 
 INTRO = """\
-{date}, {machine}. Median of {rounds} rounds, in which all take turns, between two daemons of one
-machine; rsync and scp over OpenSSH on the same machine. Before each turn as much memory as it will
-need is touched and released, since a virtual machine is slow to give what was never used, and what
-others wrote is brought to the disk; for all alike. Beside rhd's own figure: how many times as long
-the others take, how many times as much memory, or by how many times rhd's rate is higher."""
+{date}, {machine}. Median of {rounds} rounds,
+in which all take turns on one machine: two daemons, other tools on loopback, rsync and scp over
+its own OpenSSH. Before each turn as much memory as it will need is touched and released, since a
+virtual machine is slow to give what was never used, and what others wrote is brought to the disk;
+for all alike. Beside rhd's own figure: how many times as long the others take, how many times as
+much memory they hold, or by how many times rhd's rate is higher."""
 
 
 def arguments():
@@ -37,7 +38,8 @@ def arguments():
     )
     parser.add_argument("--out", type=Path, help="where the results go")
     parser.add_argument("--binaries", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--venvs", type=Path, required=True, help=argparse.SUPPRESS)
+    for name in ("--venvs", "--tools", "--upstream"):
+        parser.add_argument(name, type=Path, required=True, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.on = args.on or [Path("/tmp"), Path("/dev/shm")]
     args.only = args.only or list(PARTS)
@@ -66,7 +68,7 @@ def text(args, found, left_out, rounds):
         kind = run("df", "--output=fstype", on).split()[-1]
         parts.append(f"## On {kind}")
         for name, one in figures.items():
-            parts += [f"### {PARTS[name].TITLE}", one.table()]
+            parts += [f"### {PARTS[name].TITLE}", PARTS[name].NOTE, one.table()]
     if left_out:
         lines = [f"- {what}: {why}" for what, why in left_out.items()]
         parts += ["## Not measured", "\n".join(lines)]

@@ -6,6 +6,9 @@ from . import usage
 from .files import MIB
 
 TITLE = "A table in batches of 256 rows"
+NOTE = """\
+Files as pyarrow writes them, of the same machine: `rh.table(path=p).stream(256)` beside
+`pyarrow.dataset.dataset(p).to_batches(batch_size=256)`, each in a process of its own."""
 
 
 def measure(place, figures):

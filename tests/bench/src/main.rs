@@ -3,6 +3,7 @@
 //! A driver reads one JSON request a line and answers each with one line; an echo serves a driver
 //! of another process and ends when its standard input does.
 
+mod bulk;
 mod callers;
 mod driver;
 mod floors;
@@ -10,7 +11,7 @@ mod quic;
 mod tally;
 mod unix;
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use clap::Parser;
 
@@ -30,6 +31,11 @@ enum Command {
         #[arg(long)]
         far: String,
     },
+    /// Sends bytes over QUIC to another process; says how many milliseconds they took
+    Bulk {
+        /// How many MiB
+        mib: usize,
+    },
     /// Echoes every stream of every QUIC connection; says `PORT CERTIFICATE` first
     EchoQuic,
     /// Echoes every message of every connection to this socket
@@ -46,6 +52,10 @@ async fn main() -> Outcome<()> {
         Command::Floors => driver::serve(floors::Floors::start().await?).await,
         Command::Callers { home, far } => {
             driver::serve(callers::Callers::attach(&home, far).await?).await
+        }
+        Command::Bulk { mib } => {
+            let took = quic::Peer::start().await?.bulk(mib).await?;
+            Ok(writeln!(std::io::stdout(), "{}", took.as_secs_f64() * 1e3)?)
         }
         Command::EchoQuic => quic::echo().await,
         Command::EchoUnix { path } => unix::echo(&path),
