@@ -73,7 +73,7 @@ def test_the_command_line_saves_and_rolls_back(mesh: tuple[Node, Node], tmp_path
     alpha, _ = mesh
     table = made(tmp_path / "c", "beta")
     first = alpha.cli("table", "save", f"beta:{tmp_path / 'c'}", "c/table")
-    table.write(pa.table({"n": [1]}))
+    table.write(pa.table({"n": [1], "part": ["z"]}))
     assert alpha.cli("table", "save", f"beta:{tmp_path / 'c'}", "c/table") != first
     assert alpha.cli("rollback", "c/table", "1") == first
     assert len(table) == 3

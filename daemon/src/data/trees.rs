@@ -138,9 +138,14 @@ impl Data {
                 self.written(path, entries, spare, meter).await?;
                 return Ok(held);
             }
-            let staged = Staged::beside(path)?;
-            self.written(&staged.0, entries.clone(), Vec::new(), meter).await?;
-            if self.tables.replace(path, &staged.0, spare).await? {
+            let (staged, again) = (Staged::beside(path)?, entries.clone());
+            let replaced = async {
+                self.written(&staged.0, again, Vec::new(), meter).await?;
+                self.tables.replace(path, &staged.0, spare).await
+            };
+            let replaced = replaced.await;
+            staged.clear().await;
+            if replaced? {
                 return Ok(held);
             }
         }
@@ -272,17 +277,28 @@ impl Staged {
         let (name, nth) = (name.to_string_lossy(), rand::random::<u64>());
         Ok(Self(above.join(format!(".{name}.rhd-new-{nth:016x}"))))
     }
-}
 
-impl Drop for Staged {
-    fn drop(&mut self) {
+    async fn clear(mut self) {
+        let _ = self.removal().await;
+    }
+
+    fn removal(&mut self) -> tokio::task::JoinHandle<()> {
         let path = std::mem::take(&mut self.0);
         tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "what was not used stays");
             }
             _ => {}
-        });
+        })
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Whoever asked for it went away.
+        if !self.0.as_os_str().is_empty() {
+            drop(self.removal());
+        }
     }
 }
 
