@@ -66,6 +66,7 @@ pub use self::{
 use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
 use crate::{
     asked::{self, Asker, Meter},
+    background,
     mesh::{Mesh, Priority},
     naming::Naming,
     stores::Stores,
@@ -119,7 +120,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FolderError> + Send + 'static,
 ) -> Result<T, FolderError> {
-    match tokio::task::spawn_blocking(work).await {
+    match background::spawn(work).await {
         Ok(done) => done,
         Err(error) => Err(FolderError::Nonsense(format!("a thread failed: {error}"))),
     }

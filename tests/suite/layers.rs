@@ -49,23 +49,24 @@ const IMPURE_PATHS: &[&str] = &[
 
 /// Rooms of the daemon, what each may import of the others, and why no more.
 const ROOMS: &[(&str, &[&str], &str)] = &[
+    ("background", &[], "threads know nothing of what runs on them"),
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
     ("blobs", &["folders", "framed", "mesh"], "naming and blobs do not know each other"),
     ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
     (
         "data",
-        &["asked", "folders", "framed", "mesh", "naming", "stores", "tables"],
+        &["asked", "background", "folders", "framed", "mesh", "naming", "stores", "tables"],
         "data moves by the mesh, under names; it keeps folders and tables, and runs nothing",
     ),
     (
         "folders",
-        &["asked", "framed", "mesh", "naming", "stores"],
+        &["asked", "background", "framed", "mesh", "naming", "stores"],
         "folders move by the mesh; they know no blobs, so that code can stand on them",
     ),
     (
         "tables",
-        &["asked", "folders", "framed", "mesh", "naming", "stores"],
+        &["asked", "background", "folders", "framed", "mesh", "naming", "stores"],
         "tables are files in folders; only what keeps them stands on them",
     ),
     ("stores", &[], "object stores know no node, and nothing of what is kept in them"),

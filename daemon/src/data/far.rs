@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     asked::Meter,
+    background,
     stores::{About, PART},
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn import(
     while let Some(bytes) = coming.try_next().await? {
         let len = bytes.len() as u64;
         let file = temp.as_file().try_clone().map_err(DataError::file("write", temp.path()))?;
-        let written = tokio::task::spawn_blocking(move || file.write_all_at(&bytes, at)).await;
+        let written = background::spawn(move || file.write_all_at(&bytes, at)).await;
         let written = written.unwrap_or_else(|e| Err(std::io::Error::other(e)));
         written.map_err(DataError::file("write", temp.path()))?;
         at += len;

@@ -12,6 +12,7 @@ use rhd_protocol::{
 };
 
 use super::{error::DataError, store::Store};
+use crate::background;
 
 /// The bytes of a list.
 pub(super) fn encode(entries: &[Entry]) -> Result<Vec<u8>, DataError> {
@@ -59,7 +60,7 @@ pub(super) async fn load(store: &Store, content: &Content) -> Result<Vec<Entry>,
     while let Some(chunk) = chunks.try_next().await? {
         bytes.extend_from_slice(&chunk);
     }
-    let work = tokio::task::spawn_blocking(move || decode(hash, &bytes));
+    let work = background::spawn(move || decode(hash, &bytes));
     work.await.map_err(DataError::store("read"))?
 }
 

@@ -15,7 +15,7 @@ use super::{
     gc::{self, Lease},
     lock, store,
 };
-use crate::{folders::open_plain, framed::Body};
+use crate::{background, folders::open_plain, framed::Body};
 
 /// Stores bytes, unless they are here.
 pub(super) async fn body(shelf: &Arc<Shelf>, body: Body) -> Result<(Hash, u64, Lease), DataError> {
@@ -73,7 +73,7 @@ pub(super) async fn entry(
         };
     }
     let of = path.clone();
-    let work = tokio::task::spawn_blocking(move || -> io::Result<Vec<u8>> {
+    let work = background::spawn(move || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(size as usize);
         open_plain(&path)?.take(size + 1).read_to_end(&mut bytes)?;
         Ok(bytes)

@@ -24,9 +24,10 @@ use iroh_blobs::{
 };
 use rhd_protocol::{data::CHUNK, id::Hash};
 use rustix::fs::{Mode, OFlags};
+use tokio::runtime::Handle;
 
 use super::{error::DataError, gc::Sweeper};
-use crate::framed::Body;
+use crate::{background, framed::Body};
 
 /// Partial contents that are kept open at once.
 const OPEN: usize = 64;
@@ -78,9 +79,11 @@ impl Opened {
             batch: BatchOptions::default(),
             gc: Some(collector),
         };
-        let files = FsStore::load_with_opts(dir.join("blobs.db"), options)
-            .await
-            .map_err(DataError::store("open"))?;
+        // It makes threads of its own, which are like the one that makes them.
+        let (runtime, path) = (Handle::current(), dir.join("blobs.db"));
+        let load = move || runtime.block_on(FsStore::load_with_opts(path, options));
+        let files = background::spawn(load).await.map_err(DataError::store("open"))?;
+        let files = files.map_err(DataError::store("open"))?;
         let hashes = files.list().hashes().await.map_err(DataError::store("list"))?;
         remove_orphans(dir, &hashes.iter().map(|hash| hash.to_hex()).collect())?;
         let mut held = Vec::with_capacity(hashes.len());
@@ -302,7 +305,7 @@ pub(super) struct Added {
 /// A payload in pieces, read on a thread for it.
 fn chunks_of(body: Body) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static {
     let (tx, mut rx) = tokio::sync::mpsc::channel(2);
-    tokio::task::spawn_blocking(move || {
+    background::spawn(move || {
         let mut at = 0;
         while at < body.len() {
             let chunk = match &body {
@@ -326,7 +329,7 @@ pub(super) async fn hash_of(body: &Body) -> Result<Hash, DataError> {
         return Ok(Hash::of(bytes));
     }
     let body = body.clone();
-    let work = tokio::task::spawn_blocking(move || {
+    let work = background::spawn(move || {
         let mut hasher = blake3::Hasher::new();
         match &body {
             Body::Inline(bytes) => {
@@ -349,7 +352,7 @@ pub(super) async fn hash_of(body: &Body) -> Result<Hash, DataError> {
 /// The hash and the size of a file.
 pub(super) async fn hash_file(path: &Path) -> Result<(Hash, u64), DataError> {
     let path: Arc<Path> = path.into();
-    let work = tokio::task::spawn_blocking(move || {
+    let work = background::spawn(move || {
         use std::io::Read as _;
         // A pipe without a writer would be waited for.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     asked::{Meter, Out, refused, telling, value},
+    background,
     folders::{self, Contents, Kept},
 };
 
@@ -284,7 +285,7 @@ impl Staged {
 
     fn removal(&mut self) -> tokio::task::JoinHandle<()> {
         let path = std::mem::take(&mut self.0);
-        tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
+        background::spawn(move || match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "what was not used stays");
             }

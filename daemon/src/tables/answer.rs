@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::{Tables, error::TableError, far, layout::Root, plan::Plan, read, stats};
-use crate::{asked::Out, folders::absolute, naming::Route, stores::Store};
+use crate::{asked::Out, background, folders::absolute, naming::Route, stores::Store};
 
 /// Where a table is.
 enum Spot {
@@ -138,7 +138,7 @@ fn rows(root: Root, only: &[Only]) -> Result<u64, TableError> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TableError> + Send + 'static,
 ) -> Result<T, TableError> {
-    match tokio::task::spawn_blocking(work).await {
+    match background::spawn(work).await {
         Ok(done) => done,
         Err(error) => Err(TableError::Defect(format!("a thread failed: {error}"))),
     }

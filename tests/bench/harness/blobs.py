@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from subprocess import SubprocessError
 
 from . import others, usage
 from .commands import run
@@ -24,19 +25,19 @@ def measure(place, figures):
         ways |= others.ways(place, stack)
         ways |= {name: functools.partial(_copy, copy) for name, copy in place.ssh.items()}
         ways |= {"raw quinn": _quinn, "plain write": functools.partial(_copy, plain)}
-        for _ in range(place.rounds):
+        for names in place.turns(ways):
             with place.folder() as made:
                 file = write(made / "f", size)
-                for name, way in list(ways.items()):
+                for name in filter(ways.get, names):
                     try:
                         with place.folder() as folder:
-                            figures.note(what, name, way(place, file, folder))
-                    except (RuntimeError, OSError) as e:
+                            figures.note(what, name, ways[name](place, file, folder))
+                    except (RuntimeError, OSError, SubprocessError) as e:
                         place.leave_out(f"{name} with {what}", e)
                         del ways[name]
-        for node, what in zip(mesh.nodes, ("sends", "gets"), strict=True):
+        for node, does in zip(mesh.nodes, ("sends", "gets"), strict=True):
             peak = usage.peak(node.pid) / MIB
-            figures.note(f"peak memory of the daemon that {what} it", "rhd", peak, "MiB")
+            figures.note(f"peak memory of the daemon that {does} it", "rhd", peak, "MiB")
 
 
 def _rhd(mesh, place, file, _):

@@ -36,6 +36,7 @@ class Talk:
             cwd=cwd,
         )
         self._late = threading.Timer(LONGEST, self._process.kill)
+        self._late.daemon = True
         self._late.start()
 
     def said(self, start=""):

@@ -20,8 +20,10 @@ def measure(place, figures):
         def rhd(source, target):
             mesh.nodes[0].cli("folder", "to", source, f"n1:{target}")
 
-        for _ in range(place.rounds):
-            for name, copy in {"rhd": rhd, "plain write": plain, **place.ssh}.items():
+        ways = {"rhd": rhd, "plain write": plain, **place.ssh}
+        for names in place.turns(ways):
+            for name in names:
+                copy = ways[name]
 
                 def note(what, size, source, target, name=name, copy=copy):
                     figures.note(what, name, place.timed(size, copy, source, target))

@@ -23,7 +23,7 @@ class Place:
 
     def __init__(self, args, on, left_out):
         self.args = args
-        self.rounds, self.large = (2, 256) if args.quick else (5, 1024)
+        self.rounds, self.large = args.rounds, 256 if args.quick else 1024
         self._left_out = left_out
         # Short: sockets are made below it.
         self.root = Path(tempfile.mkdtemp(prefix="rhd-bench-", dir=on))
@@ -34,15 +34,15 @@ class Place:
     def __exit__(self, *_):
         shutil.rmtree(self.root, ignore_errors=True)
 
-    @property
-    def rhd(self):
-        """The program under measurement."""
-        return self.args.binaries / "rhd"
-
+    @contextlib.contextmanager
     def mesh(self):
         """Two daemons, n0 and n1, with their stores on this file system."""
         python = self.args.venvs / "data" / "bin" / "python"
-        return Mesh(self.rhd, self.root, 2, {"workers.python": python})
+        with (
+            self.folder() as homes,
+            Mesh(self.args.binaries / "rhd", homes, 2, {"workers.python": python}) as mesh,
+        ):
+            yield mesh
 
     def python(self, program, *args, home=None):
         """What a program among `systems` prints, as a client of the daemon of this home."""
@@ -55,6 +55,13 @@ class Place:
             (project / "pyproject.toml").touch()
             python = self.args.venvs / "data" / "bin" / "python"
             return run(python, project / program, *map(str, args), env=env, cwd=project)
+
+    def turns(self, ways):
+        """The ways of each round, in the order of their turns: each round begins with another."""
+        ways = list(ways)
+        for number in range(self.rounds):
+            first = number % len(ways)
+            yield ways[first:] + ways[:first]
 
     @contextlib.contextmanager
     def folder(self):
@@ -82,7 +89,7 @@ class Place:
     def settle(self, size):
         """Has memory at hand for so many bytes on both sides, and the disk at rest."""
         touch(2 * size)
-        os.sync()
+        run("sync", "-f", self.root)
 
     def leave_out(self, what, why):
         """Says what can't be measured here."""

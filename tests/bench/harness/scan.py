@@ -17,8 +17,8 @@ def measure(place, figures):
     with place.folder() as folder, place.mesh() as mesh:
         node, dataset = mesh.nodes[0], folder / "dataset"
         place.python("scan.py", "write", dataset, large)
-        for _ in range(place.rounds):
-            for name in ("rhd", "pyarrow"):
+        for names in place.turns(("rhd", "pyarrow")):
+            for name in names:
                 place.settle(large * MIB)
                 said = place.python("scan.py", name, dataset, home=node.home)
                 found = json.loads(said)

@@ -11,7 +11,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 FILES, BATCH = 8, 256
-ROW = 68
+ROW = 61
 """About what a row takes in a file."""
 
 
