@@ -1,10 +1,10 @@
-//! Threads for work that waits for the disk or takes a core for long, as data on its way does: where
-//! cores are short, what passes calls on goes first.
+//! Threads for data on its way, which waits for the disk or takes a core for long: where cores are
+//! short, what passes calls on goes first.
 
 use std::sync::LazyLock;
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -28,6 +28,19 @@ fn be_nice() {
 
 #[cfg(not(target_os = "linux"))]
 fn be_nice() {}
+
+/// For tasks that move data. Not nicer than the others: they share locks with them.
+static TASKS: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().thread_name("rhd-data");
+    let tasks = builder.build();
+    tasks.inspect_err(|error| tracing::warn!(%error, "no thread of its own for data")).ok()
+});
+
+/// Where tasks run that move data, so that none of them is before a call in its thread's queue.
+pub fn tasks() -> Handle {
+    TASKS.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+}
 
 /// Runs what may block, on such a thread.
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

@@ -53,7 +53,11 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("framed", &[], "frames know only the protocol"),
     ("mesh", &["framed"], "the mesh knows no room that rides on it"),
     ("blobs", &["folders", "framed", "mesh"], "naming and blobs do not know each other"),
-    ("asked", &["framed", "mesh", "naming"], "it carries questions, and doesn't know them"),
+    (
+        "asked",
+        &["background", "framed", "mesh", "naming"],
+        "it carries questions, and doesn't know them",
+    ),
     (
         "data",
         &["asked", "background", "folders", "framed", "mesh", "naming", "stores", "tables"],

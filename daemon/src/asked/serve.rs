@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{progress::Out, refused};
 use crate::{
+    background,
     framed::{self, Frame},
     mesh::Stream,
 };
@@ -33,12 +34,13 @@ pub fn accept<F: Future<Output = Result<(), ErrorInfo>> + Send + 'static>(
         while let Some(stream) = streams.recv().await {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let (peer, served) = (stream.peer, serve(stream));
-            tasks.spawn(closing.clone().run_until_cancelled_owned(async move {
+            let serving = closing.clone().run_until_cancelled_owned(async move {
                 if let Err(error) = served.await {
                     tracing::debug!(peer = %peer.short(), %error, "a peer was not served");
                 }
                 drop(place);
-            }));
+            });
+            tasks.spawn_on(serving, &background::tasks());
         }
     }));
 }

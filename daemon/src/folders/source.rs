@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Folders, digest::Values, error::FolderError};
-use crate::framed::Frame;
+use crate::{background, framed::Frame};
 
 /// Replies under way: enough that the next one is there when one is written.
 const AHEAD: usize = 4;
@@ -96,7 +96,7 @@ impl Source {
         let (out, frames) = mpsc::channel(AHEAD);
         let (folders, node) = (self.folders.clone(), self.node);
         let name = folders.inner.naming.node_name(node);
-        let task = tokio::spawn(async move {
+        let task = background::tasks().spawn(async move {
             match node == folders.inner.mesh.me() {
                 true => folders.give(node, ask, &out).await,
                 false => folders.inner.peers.forward(node, &ask, &out).await,
