@@ -383,6 +383,23 @@ def test_an_upload_that_is_cancelled_in_its_last_request_leaves_nothing(
     assert s3.keys(s3.name) == []
 
 
+def test_what_becomes_ignored_stays_in_a_store(s3: Store, source: Path) -> None:
+    write(source, {"a.log": b"log", "gone": b"gone", "kept": b"kept"})
+    folder = rh.folder(source)
+    far = folder.to("s3", f"{s3.name}/x")
+    write(source, {".rhdignore": b"*.log\n.rhdignore\n"})
+    (source / "gone").unlink()
+    done = folder.to("s3", f"{s3.name}/x").last
+    assert done is not None and (done.removed, done.kept) == (1, ["a.log"])
+    assert s3.keys(s3.name) == ["x/a.log", "x/kept"]
+    # Kept alike, neither is written over by the other, nor brought back and forth.
+    write(source, {"a.log": b"newer"})
+    for _ in range(2):
+        there, back = far.sync()
+        assert there.conflicts == back.conflicts == [] and there.written == back.written == 0
+    assert s3.get(f"{s3.name}/x/a.log") == b"log" and (source / "a.log").read_bytes() == b"newer"
+
+
 def test_what_says_a_wrong_hash_of_itself_is_found_out(
     s3: Store, source: Path, tmp_path: Path
 ) -> None:
