@@ -87,6 +87,15 @@ def test_all_kinds_of_entries_arrive_as_they_are(mesh: Mesh, source: Path, tmp_p
     assert again and (again.written, again.removed, again.moved) == (0, 0, 0)
 
 
+def test_many_files_far_down_arrive(mesh: Mesh, source: Path, tmp_path: Path) -> None:
+    # More than a thousand bytes of path for each: more than one question for all has room for.
+    deep = "/".join(["d" * 240] * 5)
+    write(source, {f"{deep}/f{n}": noise(10, n) for n in range(300)})
+    done = rh.folder(source).to("beta", str(tmp_path / "target")).last
+    assert done and (done.written, done.skipped) == (300, {})
+    assert tree(tmp_path / "target") == tree(source)
+
+
 def test_only_what_changed_travels(mesh: Mesh, source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     files = {f"d{n % 7}/f{n}": noise(100, n) for n in range(300)}

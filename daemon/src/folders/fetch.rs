@@ -28,6 +28,8 @@ const AT_ONCE: usize = 6;
 /// Small files in one question, and their bytes.
 const FILES: usize = 256;
 const BYTES: u64 = 2 << 20;
+/// Bytes of their paths: a question is the header of a frame.
+const PATHS: usize = 64 << 10;
 
 /// Content that has to come, and where it goes.
 #[derive(Debug)]
@@ -111,14 +113,15 @@ pub(super) async fn all(
 }
 
 fn batches(round: &Round, small: Vec<Fetch>) -> Vec<Vec<Fetch>> {
-    let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut batches, mut batch, mut bytes, mut paths) = (Vec::new(), Vec::new(), 0, 0);
     for fetch in small {
-        let size = fetch.entry(round).size;
-        if batch.len() >= FILES || bytes + size > BYTES {
+        let (size, path) = (fetch.entry(round).size, fetch.entry(round).path.len());
+        if batch.len() >= FILES || bytes + size > BYTES || paths + path > PATHS {
             batches.push(std::mem::take(&mut batch));
-            bytes = 0;
+            (bytes, paths) = (0, 0);
         }
         bytes += size;
+        paths += path;
         batch.push(fetch);
     }
     batches.push(batch);
