@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{
     framed::{self, Body, Frame},
     mesh::{MeshError, Priority, Stream},
+    runs::Runs,
 };
 
 /// How long the answer of a host that stopped reading may take.
@@ -57,8 +58,9 @@ pub(super) async fn call(
     call.again.clone_from(&known.again);
     let frame = Frame::new(&call, body).map_err(|e| unfit(&e))?;
     let intake = inner.intake.clone();
-    let what = What::Call { id, service: call.service.clone() };
-    let mut remote = RemoteCall { what, node, stream: None, done: false, intake };
+    let what = What::Call { id, service: call.service.clone(), host: stream.peer };
+    let runs = Some(inner.runs.clone());
+    let mut remote = RemoteCall { what, node, stream: None, done: false, intake, runs };
     let written = match call.again.is_empty() {
         true => framed::write(&mut stream.send, &frame).await.map(|()| Vec::new()),
         false => match in_parts(inner, &mut stream, &call, &frame).await {
@@ -126,7 +128,8 @@ pub(super) async fn question(
 ) -> Result<RemoteCall, ErrorInfo> {
     let node = inner.name_of(stream.peer);
     let intake = inner.intake.clone();
-    let mut remote = RemoteCall { what: What::Question, node, stream: None, done: false, intake };
+    let mut remote =
+        RemoteCall { what: What::Question, node, stream: None, done: false, intake, runs: None };
     if let Err(error) = framed::send(&mut stream.send, request, Bytes::new()).await {
         return Err(remote.lost(&error.to_string()));
     }
@@ -161,11 +164,13 @@ pub(super) struct RemoteCall {
     stream: Option<Stream>,
     done: bool,
     intake: Intake,
+    /// Where a call is noted that its host may go on with.
+    runs: Option<Runs>,
 }
 
 /// What the peer was sent.
 enum What {
-    Call { id: CallId, service: String },
+    Call { id: CallId, service: String, host: NodeId },
     Question,
 }
 
@@ -233,10 +238,14 @@ impl RemoteCall {
 
     fn lost(&self, reason: &str) -> ErrorInfo {
         let node = &self.node;
-        let What::Call { id, service } = &self.what else {
+        let What::Call { id, service, host } = &self.what else {
             let text = format!("node {node} was lost before it answered ({reason})");
             return ErrorInfo::new(ErrorKind::PeerLost, text).hint("see `rhd peers`").on(node);
         };
+        if let Some(runs) = &self.runs {
+            // It keeps what becomes of it, and brings that here.
+            runs.expect(*id, *host, "");
+        }
         ErrorInfo::new(
             ErrorKind::PeerLost,
             format!("node {node} was lost in the middle of a call of {service} ({reason})"),
