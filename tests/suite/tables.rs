@@ -6,6 +6,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, cast::AsArray as _, types::
 use arrow_ipc::reader::StreamReader;
 use parquet::arrow::ArrowWriter;
 use rhd_protocol::{
+    data::Version,
     error::{ErrorInfo, ErrorKind},
     table::{Only, Read, Shuffle},
 };
@@ -75,6 +76,60 @@ fn a_table_of_another_node_is_read_and_changed() {
             assert!(!table.exists().await?);
             let gone = table.len(vec![]).await.unwrap_err();
             assert_eq!((gone.kind, gone.node.as_str()), (ErrorKind::NotFound, there.as_str()));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn folders_and_tables_have_versions_from_rust() {
+    let mesh = Mesh::of(2);
+    let disk = tempfile::tempdir().unwrap();
+    let (data, rows) = (disk.path().join("data"), disk.path().join("rows"));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("a"), "one").unwrap();
+    write(&rows.join("a.parquet"), 0..5);
+    let there = mesh[1].name().to_owned();
+    let at = |path: &Path| path.display().to_string();
+    mesh[0]
+        .ask(async |client| {
+            let folder = client.folder(&at(&data), Some(&there));
+            let first = folder.save("photos").await?;
+            assert_eq!((first.info().version, first.path()), (1, at(&data).as_str()));
+            assert!(first.table().is_none() && first.skipped().is_empty());
+            fs::write(data.join("a"), "two").unwrap();
+            fs::write(data.join("b"), "new").unwrap();
+            assert_eq!(first.save().await?.info().version, 2);
+            fs::write(data.join("a"), "unsaved").unwrap();
+            let found = client.saved("photos", None).await?;
+            let back = found.rollback(1).await?;
+            assert_eq!(back.info().content.hash, first.info().content.hash);
+            assert_eq!(fs::read_to_string(data.join("a")).unwrap(), "one");
+            assert!(!data.join("b").exists());
+            let of = |versions: Vec<Version>| -> Vec<u64> {
+                versions.iter().map(|version| version.number).collect()
+            };
+            // What was there and no version was saved before.
+            assert_eq!(of(back.history(None).await?), [4, 3, 2, 1]);
+            back.rollback(3).await?;
+            assert_eq!(fs::read_to_string(data.join("a")).unwrap(), "unsaved");
+            let renamed = back.rename("pictures").await?;
+            assert_eq!(of(renamed.history(Some(1)).await?), [5]);
+            assert!(renamed.lineage(3).await?.made[0].record.is_some());
+
+            let table = client.table(&at(&rows), Some(&there));
+            let saved = table.save("rows").await?;
+            write(&rows.join("a.parquet"), 5..7);
+            let back = saved.rollback(1).await?.table().unwrap();
+            assert_eq!(numbers(&back, Read::default()).await?, [0, 1, 2, 3, 4]);
+
+            renamed.delete().await?;
+            let gone = client.saved("pictures", Some(&there)).await.unwrap_err();
+            assert_eq!(gone.kind, ErrorKind::NotFound);
+            assert!(data.join("a").exists(), "the files stay");
+            client.put_blob(b"plain", Some("plain")).await?;
+            let blob = client.saved("plain", None).await.unwrap_err();
+            assert_eq!(blob.kind, ErrorKind::BadRequest);
             Ok(())
         })
         .unwrap();
