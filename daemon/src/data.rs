@@ -3,11 +3,11 @@
 //! ```text
 //! client --ask--> answer --data/1--> answer of another node
 //!                   |  \
-//!    versions, lineage  fetch --blob/1--> serve (of each holder)
+//!    versions, lineage  fetch --blob/1, piece/1--> serve (of each holder)
 //!           |            |
 //!     names, ledger      |
 //!            \           |
-//!             gc ---> store (iroh-blobs)
+//!             gc ---> store (iroh-blobs; large contents are files of their own)
 //! ```
 //!
 //! Content moves to whoever asked for it, straight from those who have it. It is leased before any
@@ -20,7 +20,9 @@ mod error;
 mod far;
 mod fetch;
 mod gc;
+mod give;
 mod history;
+mod large;
 mod ledger;
 mod lineage;
 mod manifest;

@@ -56,7 +56,6 @@ use rhd_protocol::{
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::tree::Tree;
 pub use self::{
     cache::{Cache, Stamp},
     digest::{hash_file, open_plain},
@@ -64,6 +63,10 @@ pub use self::{
     saved::{Contents, Kept, Look},
 };
 use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
+pub(crate) use self::{
+    digest::{Values, digest, digest_by, holes, is_hole, threads},
+    tree::Tree,
+};
 use crate::{
     asked::{self, Asker, Meter},
     background,

@@ -3,7 +3,8 @@
 //! A client sends [`api::Request::Data`](crate::api::Request::Data), a node opens a
 //! [`DATA`](crate::wire::DATA) stream with a [`DataAsk`] as its first frame; both read
 //! [`Reply`](crate::call::Reply) frames until a final one. Content itself goes from node to node on
-//! [`BLOB`](crate::wire::BLOB) streams, in the encoding of iroh-blobs, verified as it arrives.
+//! [`BLOB`](crate::wire::BLOB) streams, in the encoding of iroh-blobs, or where it is large, on
+//! [`PIECE`](crate::wire::PIECE) streams; verified as it arrives.
 
 mod version;
 
@@ -266,6 +267,31 @@ pub enum DataAsk {
     },
     /// Reads all that is stored and compares it with its hashes. The answer is [`Verified`].
     Verify {},
+}
+
+/// Pieces that one question may ask for.
+pub const MAX_PIECES: u64 = 64;
+
+/// A question about a large blob, which comes as [pieces](crate::pieces) rather than in the encoding of
+/// iroh-blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum PieceAsk {
+    /// The values of its pieces, which prove them, as items. The answer is [`Pieces`](crate::folder::Pieces), nil where the
+    /// blob is not kept as pieces there.
+    Prove {
+        /// Which.
+        hash: Hash,
+    },
+    /// Pieces of it, one in each item. The answer is nil.
+    Read {
+        /// Which.
+        hash: Hash,
+        /// The first piece.
+        first: u64,
+        /// How many, at most [`MAX_PIECES`]; fewer come at the end.
+        count: u64,
+    },
 }
 
 /// What came of saving a folder.

@@ -26,6 +26,8 @@ pub const ADMIN: &str = "admin/1";
 pub const DATA: &str = "data/1";
 /// One request for chunks of a blob, in the encoding of iroh-blobs, and the chunks.
 pub const BLOB: &str = "blob/1";
+/// Pieces of a large blob, a [`PieceAsk`](crate::data::PieceAsk) each, answered by replies.
+pub const PIECE: &str = "piece/1";
 
 /// Questions about folders, a [`FolderAsk`](crate::folder::FolderAsk) each, answered by replies.
 pub const FOLDER: &str = "folder/1";

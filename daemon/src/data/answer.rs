@@ -283,7 +283,7 @@ impl Data {
         let meter = Meter::default();
         let fetch = fetch::range(self, content, at..end, from, &meter);
         telling(out, &meter, &content.hash.short(), fetch).await?;
-        if (at, end) != (0, content.size) {
+        if (at, end) != (0, content.size) && self.shelf.store.large(content.hash).is_none() {
             self.shelf.store.linger(content.hash);
         }
         let mut chunks = Box::pin(self.shelf.store.read(content.hash, at, end - at));
@@ -296,9 +296,12 @@ impl Data {
                     return Err(error.into());
                 }
             };
-            gathered.extend_from_slice(&chunk);
-            if gathered.len() >= CHUNK - 16 * 1024 {
+            if gathered.len() + chunk.len() > CHUNK {
                 send(out, gathered.split().freeze()).await?;
+            }
+            match chunk.len() < CHUNK {
+                true => gathered.extend_from_slice(&chunk),
+                false => send(out, chunk).await?,
             }
         }
         if !gathered.is_empty() {
@@ -317,6 +320,11 @@ impl Data {
             .tempfile_in(folder)
             .map_err(failed("write beside"))?;
         let (file, temp) = temp.into_parts();
+        if self.shelf.store.export(content.hash, &file, path).await? {
+            let flushed = tokio::fs::File::from_std(file).sync_all().await;
+            flushed.map_err(failed("write"))?;
+            return temp.persist(path).map_err(|e| DataError::file("write", path)(e.error));
+        }
         let mut file = tokio::fs::File::from_std(file);
         let mut chunks = Box::pin(self.shelf.store.read(content.hash, 0, content.size));
         let mut gathered = Vec::with_capacity(CHUNK);

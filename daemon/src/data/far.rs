@@ -33,8 +33,8 @@ pub(super) async fn import(
             return Ok((about.hash, object.size, lease));
         }
     }
-    // Here, then in the store: where the file system can, as a clone.
-    shelf.make_room(object.size.saturating_mul(2)).await?;
+    // Small ones are here twice for a moment.
+    shelf.make_room(object.size).await?;
     let temp = shelf.store.temp()?;
     let mut coming = std::pin::pin!(store.read(&object));
     let mut at = 0;
@@ -47,7 +47,7 @@ pub(super) async fn import(
         at += len;
         meter.add(len);
     }
-    Ok(put::file(shelf, temp.path()).await?)
+    Ok(put::temp(shelf, temp).await?)
 }
 
 /// Writes a blob that is here to an object.

@@ -1,6 +1,9 @@
 //! Content that comes from other nodes: from all who have it, what is missing, verified as it
 //! arrives.
 
+mod chunks;
+mod pieces;
+
 use std::{
     ops::Range,
     sync::Arc,
@@ -12,16 +15,11 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesUnordered, Stream},
 };
-use iroh_blobs::{
-    api::{blobs::Bitfield, remote::GetProgressItem},
-    get::{GetError, StreamPair, fsm::DecodeError},
-    protocol::{ChunkRanges, ChunkRangesExt as _, GetRequest},
-};
 use rhd_protocol::{
     data::{Content, DataAsk},
     id::{Hash, NodeId},
     machine::transfer::{Effect, Fault, Input, Transfer},
-    wire,
+    pieces::PIECE,
 };
 use tokio::time::{sleep_until, timeout};
 
@@ -29,18 +27,13 @@ use super::{
     ANSWER, Data, Shelf,
     error::DataError,
     gc::{self, Lease},
+    large::{self, Opened},
     lock,
-    store::iroh_hash,
-    streams::{Reader, Writer},
+    store::blocking,
 };
-use crate::{
-    asked::Meter,
-    mesh::{Priority, Route},
-};
+use crate::{asked::Meter, mesh::Route};
 
-/// After so many bytes it is seen to whether the disk has room for more.
-const LOOK: u64 = 1 << 20;
-/// Ranges that are asked for start and end at a multiple of this.
+/// Ranges of chunks that are asked for start and end at a multiple of this.
 const GRAIN: u64 = 64 * 1024;
 
 /// Has all of a blob here, and keeps it until the lease ends.
@@ -84,8 +77,6 @@ pub(super) async fn range(
     // One transfer of each content at a time; the next one finds what this one brought.
     let turn = lock(&shelf.fetching).entry(hash).or_default().clone();
     let held = turn.clone().lock_owned().await;
-    let end = wanted.end.next_multiple_of(GRAIN).min(size);
-    let wanted = wanted.start / GRAIN * GRAIN..end;
     let mut done = transfer(data, content, wanted, from, meter).await;
     if let Err(error) = done {
         done = Err(shelf.explained(error, size).await);
@@ -99,6 +90,60 @@ pub(super) async fn range(
     done
 }
 
+/// How a content comes.
+enum Way {
+    /// In the encoding of iroh-blobs.
+    Chunks,
+    /// As pieces of a large one.
+    Pieces(Arc<Opened>),
+}
+
+impl Way {
+    /// The way that it has begun to come, else the one that who has it can give it.
+    async fn of(data: &Data, content: &Content, from: &[NodeId]) -> Result<Self, DataError> {
+        let (store, hash, size) = (&data.shelf.store, content.hash, content.size);
+        if !large::is_large(size) {
+            return Ok(Self::Chunks);
+        }
+        let item = match store.large(hash) {
+            Some(item) => item,
+            None if store.chunks(hash).await?.total_bytes() > 0 => return Ok(Self::Chunks),
+            None => match pieces::begin(data, content, from).await? {
+                Some(item) => item,
+                None => return Ok(Self::Chunks),
+            },
+        };
+        if item.size() != size {
+            return Err(DataError::Size { hash, size: item.size(), claimed: size });
+        }
+        Ok(Self::Pieces(Arc::new(blocking(move || item.open()).await?)))
+    }
+
+    fn whole_grains(&self, wanted: Range<u64>, size: u64) -> Range<u64> {
+        let grain = match self {
+            Self::Chunks => GRAIN,
+            Self::Pieces(_) => PIECE,
+        };
+        wanted.start / grain * grain..wanted.end.next_multiple_of(grain).min(size)
+    }
+
+    /// The ranges of bytes within `wanted` that are not here.
+    async fn missing(
+        &self,
+        shelf: &Shelf,
+        hash: Hash,
+        wanted: &Range<u64>,
+    ) -> Result<Vec<Range<u64>>, DataError> {
+        match self {
+            Self::Chunks => Ok(chunks::missing(&shelf.store.chunks(hash).await?, wanted)),
+            Self::Pieces(opened) => {
+                let (opened, wanted) = (opened.clone(), wanted.clone());
+                blocking(move || opened.missing(&wanted)).await
+            }
+        }
+    }
+}
+
 async fn transfer(
     data: &Data,
     content: &Content,
@@ -108,7 +153,9 @@ async fn transfer(
 ) -> Result<(), DataError> {
     let shelf = &data.shelf;
     let hash = content.hash;
-    let missing = missing(&shelf.store.chunks(hash).await?, &wanted);
+    let way = Way::of(data, content, from).await?;
+    let wanted = way.whole_grains(wanted, content.size);
+    let missing = way.missing(shelf, hash, &wanted).await?;
     let left: u64 = missing.iter().map(|range| range.end - range.start).sum();
     meter.start(wanted.end - wanted.start - left, wanted.end - wanted.start);
     if missing.is_empty() {
@@ -163,7 +210,7 @@ async fn transfer(
         for effect in transfer.handle(input, now()) {
             match effect {
                 Effect::Ask { node, piece } => {
-                    asked.push(Box::pin(ask(data, node, hash, piece, meter)));
+                    asked.push(Box::pin(ask(data, &way, node, hash, piece, meter)));
                 }
                 Effect::Wake(at) => {
                     wake = Some((started + Duration::from_millis(at)).into());
@@ -225,6 +272,7 @@ fn search(data: &Data, hash: Hash, from: &[NodeId]) -> impl Stream<Item = NodeId
 /// Asks a holder for a piece. What goes wrong there is an input, what goes wrong here an error.
 async fn ask(
     data: &Data,
+    way: &Way,
     node: NodeId,
     hash: Hash,
     piece: Range<u64>,
@@ -236,7 +284,11 @@ async fn ask(
     if free < needed.saturating_add(reserve) {
         return Err(DataError::DiskFull { needed, free, reserve });
     }
-    let fault = match get(data, node, hash, piece.clone(), meter).await? {
+    let got = match way {
+        Way::Chunks => chunks::get(data, node, hash, piece.clone(), meter).await?,
+        Way::Pieces(opened) => pieces::get(data, node, opened, hash, piece.clone(), meter).await?,
+    };
+    let fault = match got {
         None => return Ok(Input::Got { node, piece }),
         Some(fault) => fault,
     };
@@ -246,86 +298,15 @@ async fn ask(
         tracing::warn!(peer, hash = %hash.short(), "sent bytes that are not of the blob");
         lock(&shelf.distrusted).insert(node, Instant::now());
     }
-    let missing = missing_of(shelf, hash, &piece).await?;
+    let missing = way.missing(shelf, hash, &piece).await?;
     Ok(Input::Failed { node, piece, missing, fault })
 }
 
-/// Gets a piece into the store; what the holder did wrong, if it did not give all.
-async fn get(
-    data: &Data,
-    node: NodeId,
-    hash: Hash,
-    piece: Range<u64>,
-    meter: &Meter,
-) -> Result<Option<Fault>, DataError> {
-    let Ok(stream) = data.mesh.open(node, wire::BLOB, Priority::Bulk).await else {
-        return Ok(Some(Fault::Lost));
-    };
-    let streams = StreamPair::new(0, Reader::new(stream.recv), Writer::new(stream.send));
-    let size = piece.end - piece.start;
-    let request = GetRequest::blob_ranges(iroh_hash(hash), ChunkRanges::bytes(piece));
-    let progress = data.shelf.store.content().remote().execute_get(streams, request).stream();
-    let mut progress = std::pin::pin!(progress);
-    let stall = Duration::from_secs(data.shelf.config.stall_secs.max(1));
-    let mut seen = 0;
-    loop {
-        match timeout(stall, progress.next()).await {
-            Err(_) => return Ok(Some(Fault::Stalled)),
-            Ok(None) => return Ok(Some(Fault::Lost)),
-            Ok(Some(GetProgressItem::Progress(bytes))) => {
-                meter.add(bytes.saturating_sub(seen));
-                if bytes / LOOK != seen / LOOK && data.shelf.is_filling()? {
-                    let (free, reserve) = (data.shelf.store.free()?, data.shelf.config.reserve);
-                    return Err(DataError::DiskFull {
-                        needed: size.saturating_sub(bytes),
-                        free,
-                        reserve,
-                    });
-                }
-                seen = bytes;
-            }
-            Ok(Some(GetProgressItem::Done(_))) => return Ok(None),
-            Ok(Some(GetProgressItem::Error(error))) => return fault(error).map(Some),
-        }
+/// Refuses to go on when the disk is nearly full, with `needed` bytes to come.
+fn check_room(shelf: &Shelf, needed: u64) -> Result<(), DataError> {
+    if !shelf.is_filling()? {
+        return Ok(());
     }
-}
-
-fn fault(error: GetError) -> Result<Fault, DataError> {
-    Ok(match &error {
-        GetError::Decode { source, .. } => match source {
-            DecodeError::ParentHashMismatch { .. } | DecodeError::LeafHashMismatch { .. } => {
-                Fault::Wrong
-            }
-            DecodeError::Write { .. } => return Err(DataError::store("write")(error)),
-            // It broke off, whatever it broke off at.
-            _ => Fault::Lost,
-        },
-        GetError::BadRequest { .. } => Fault::Wrong,
-        GetError::LocalFailure { .. } | GetError::IrpcSend { .. } => {
-            return Err(DataError::store("write")(error));
-        }
-        _ => Fault::Lost,
-    })
-}
-
-async fn missing_of(
-    shelf: &Shelf,
-    hash: Hash,
-    piece: &Range<u64>,
-) -> Result<Vec<Range<u64>>, DataError> {
-    Ok(missing(&shelf.store.chunks(hash).await?, piece))
-}
-
-/// The ranges of bytes within `wanted` that are not here.
-fn missing(held: &Bitfield, wanted: &Range<u64>) -> Vec<Range<u64>> {
-    if wanted.is_empty() {
-        return Vec::new();
-    }
-    let missing = ChunkRanges::bytes(wanted.clone()) - &held.ranges;
-    let bounds: Vec<u64> = missing.boundaries().iter().map(|chunk| chunk.to_bytes()).collect();
-    let pairs = bounds.chunks(2).map(|pair| {
-        let end = pair.get(1).copied().unwrap_or(u64::MAX);
-        pair[0]..end.min(wanted.end)
-    });
-    pairs.filter(|range| range.start < range.end).collect()
+    let (free, reserve) = (shelf.store.free()?, shelf.config.reserve);
+    Err(DataError::DiskFull { needed, free, reserve })
 }

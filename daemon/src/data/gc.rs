@@ -55,7 +55,7 @@ impl Sweeper {
     }
 
     /// Removes all but these from the store, and returns when that is done.
-    async fn sweep(&self, spared: &HashSet<Hash>) -> Result<(), DataError> {
+    pub(super) async fn sweep(&self, spared: &HashSet<Hash>) -> Result<(), DataError> {
         let ended = || DataError::Store {
             operation: "collect",
             reason: "its collector has ended; start the daemon anew".into(),
@@ -75,6 +75,13 @@ impl Sweeper {
 pub(super) struct Lease {
     shelf: Arc<Shelf>,
     hash: Hash,
+}
+
+impl Lease {
+    /// What it keeps.
+    pub(super) fn hash(&self) -> Hash {
+        self.hash
+    }
 }
 
 impl Drop for Lease {
@@ -116,7 +123,7 @@ pub(super) async fn collect(
     let _closed = shelf.gate.write().await;
     let spared = spare();
     let done = lock(&shelf.ledger).outcome(&spared);
-    shelf.store.sweeper().sweep(&spared).await?;
+    shelf.store.sweep(&spared).await?;
     lock(&shelf.ledger).swept(&spared);
     Ok(done)
 }
@@ -128,7 +135,7 @@ pub(super) async fn forget(shelf: &Arc<Shelf>, hash: Hash) -> Result<(), DataErr
         lock(&shelf.ledger).all().into_iter().map(|(hash, _)| hash).collect();
     spared.extend(lock(&shelf.ledger).spared(0, 0, Instant::now()));
     spared.remove(&hash);
-    shelf.store.sweeper().sweep(&spared).await?;
+    shelf.store.sweep(&spared).await?;
     lock(&shelf.ledger).swept(&spared);
     Ok(())
 }

@@ -8,17 +8,22 @@ use std::{
 };
 
 use rhd_protocol::{data::CHUNK, folder::Entry, id::Hash};
+use tempfile::NamedTempFile;
 
 use super::{
     Shelf,
     error::DataError,
     gc::{self, Lease},
+    large::{self, Source},
     lock, store,
 };
 use crate::{background, folders::open_plain, framed::Body};
 
 /// Stores bytes, unless they are here.
 pub(super) async fn body(shelf: &Arc<Shelf>, body: Body) -> Result<(Hash, u64, Lease), DataError> {
+    if large::is_large(body.len()) {
+        return once(shelf, Source::Body(body)).await;
+    }
     let (hash, size) = (store::hash_of(&body).await?, body.len());
     let lease = gc::lease(shelf, hash).await;
     if shelf.store.whole(hash).await? != Some(size) {
@@ -37,7 +42,13 @@ pub(super) async fn body(shelf: &Arc<Shelf>, body: Body) -> Result<(Hash, u64, L
 
 /// Stores a file, unless its content is here.
 pub(super) async fn file(shelf: &Arc<Shelf>, path: &Path) -> Result<(Hash, u64, Lease), DataError> {
-    let (hash, size) = store::hash_file(path).await?;
+    let of = path.to_owned();
+    let source = store::blocking(move || Source::open(&of)).await?;
+    let size = source.size()?;
+    if large::is_large(size) {
+        return once(shelf, source).await;
+    }
+    let hash = store::blocking(move || source.hash()).await?;
     let lease = gc::lease(shelf, hash).await;
     if shelf.store.whole(hash).await? != Some(size) {
         shelf.make_room(size).await?;
@@ -53,6 +64,46 @@ pub(super) async fn file(shelf: &Arc<Shelf>, path: &Path) -> Result<(Hash, u64, 
     Ok((hash, size, lease))
 }
 
+/// Stores a file of the store's own folder, which goes.
+pub(super) async fn temp(
+    shelf: &Arc<Shelf>,
+    temp: NamedTempFile,
+) -> Result<(Hash, u64, Lease), DataError> {
+    let meta = temp.as_file().metadata().map_err(DataError::file("read", temp.path()))?;
+    match large::is_large(meta.len()) {
+        true => once(shelf, Source::Temp(temp)).await,
+        false => file(shelf, temp.path()).await,
+    }
+}
+
+/// Stores a large content, which is read once: what it is shows when all of it has been read.
+async fn once(shelf: &Arc<Shelf>, source: Source) -> Result<(Hash, u64, Lease), DataError> {
+    let size = source.size()?;
+    let coming = if matches!(source, Source::Temp(_)) { 0 } else { size };
+    if let Err(error) = shelf.make_room(coming).await {
+        // It may be here.
+        let hash = store::blocking(move || source.hash()).await?;
+        let lease = gc::lease(shelf, hash).await;
+        return match shelf.store.whole(hash).await? == Some(size) {
+            true => Ok((hash, size, lease)),
+            false => Err(error),
+        };
+    }
+    let staged = match shelf.store.stage(source).await {
+        Ok(staged) => staged,
+        Err(error) => return Err(shelf.explained(error, size).await),
+    };
+    let hash = staged.hash;
+    let lease = gc::lease(shelf, hash).await;
+    if shelf.store.whole(hash).await? != Some(size) {
+        lock(&shelf.ledger).holds(hash, size, Instant::now());
+        if let Err(error) = shelf.store.place(staged).await {
+            return Err(shelf.explained(error, size).await);
+        }
+    }
+    Ok((hash, size, lease))
+}
+
 /// Stores a file of a folder, if it still is what it was; whether it was. It is on disk when the store
 /// is synced. Whoever calls it holds a lease, and has made room.
 pub(super) async fn entry(
@@ -62,6 +113,20 @@ pub(super) async fn entry(
 ) -> Result<bool, DataError> {
     let (hash, size) = (entry.hash, entry.size);
     lock(&shelf.ledger).holds(hash, size, Instant::now());
+    if large::is_large(size) {
+        let of = path.clone();
+        let source = store::blocking(move || Source::open_plain(&of)).await;
+        let staged = match source {
+            Ok(source) if source.size()? == size => shelf.store.stage(source).await,
+            // It is gone, or another one.
+            _ => return Ok(false),
+        };
+        return match staged {
+            Ok(staged) if staged.hash == hash => shelf.store.place(staged).await.map(|()| true),
+            Ok(_) | Err(DataError::Changed(_)) => Ok(false),
+            Err(error) => Err(error),
+        };
+    }
     if size > CHUNK as u64 {
         return match shelf.store.take_path(&path).await {
             Ok(added) => Ok(added == hash),

@@ -10,7 +10,7 @@ use rhd_protocol::{error::ErrorInfo, wire};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Data, answer,
+    Data, answer, give,
     streams::{Reader, Writer},
 };
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// Requests for chunks that are answered at once; beyond this they wait.
 const SERVED: usize = 64;
+/// The same of pieces, some of which are in memory for each.
+const GIVEN: usize = 24;
 /// Questions of peers that are answered at once; beyond this they wait.
 const ANSWERED: usize = 256;
 /// How long a peer may take to say which chunks it wants.
@@ -28,6 +30,8 @@ const FIRST: Duration = Duration::from_secs(30);
 /// Answers peers until `closing`.
 pub(super) fn start(data: &Data, tasks: &TaskTracker, closing: &CancellationToken) {
     let (blobs, asks) = (data.mesh.accept(wire::BLOB), data.mesh.accept(wire::DATA));
+    let (serving, pieces) = (data.clone(), data.mesh.accept(wire::PIECE));
+    asked::accept(pieces, GIVEN, tasks, closing, move |one| give::pieces(serving.clone(), one));
     let serving = data.clone();
     asked::accept(blobs, SERVED, tasks, closing, move |stream| chunks(serving.clone(), stream));
     let serving = data.clone();

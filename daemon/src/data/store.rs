@@ -1,9 +1,11 @@
-//! The store: an iroh-blobs `FsStore`, which verifies all that it writes and all that it serves.
+//! The store: an iroh-blobs `FsStore`, and beside it large contents in files of their own. Both verify
+//! all that they write and all that they serve.
 
 use std::{
     collections::HashSet,
     ffi::OsStr,
     fs,
+    ops::Range,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -22,17 +24,22 @@ use iroh_blobs::{
         options::{BatchOptions, InlineOptions, Options, PathOptions},
     },
 };
-use rhd_protocol::{data::CHUNK, id::Hash};
-use rustix::fs::{Mode, OFlags};
+use rhd_protocol::{data::CHUNK, id::Hash, pieces::PIECE};
 use tokio::runtime::Handle;
 
-use super::{error::DataError, gc::Sweeper};
-use crate::{background, framed::Body};
+use super::{
+    error::DataError,
+    gc::Sweeper,
+    large::{Item, Large, Opened as OpenedLarge, Source, Staged},
+};
+use crate::{background, folders::Values, framed::Body};
 
 /// Partial contents that are kept open at once.
 const OPEN: usize = 64;
 /// How long one stays open after it was read.
 const LINGER: Duration = Duration::from_secs(5);
+/// Pieces that are read before they are asked for.
+const AHEAD: usize = 2;
 
 /// The same hash as the store writes it.
 pub(super) fn iroh_hash(hash: Hash) -> iroh_blobs::Hash {
@@ -54,6 +61,7 @@ pub(super) fn our_hash(hash: iroh_blobs::Hash) -> Hash {
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     opened: Arc<RwLock<Opened>>,
+    large: Large,
     dir: PathBuf,
     /// Partial contents that are kept open.
     lingering: Arc<Mutex<HashSet<Hash>>>,
@@ -127,10 +135,13 @@ impl Store {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let (opened, held) = Opened::open(&dir).await?;
+        let (opened, mut held) = Opened::open(&dir).await?;
+        let at = dir.join("large");
+        let (large, besides) = blocking(move || Large::open(&at)).await?;
+        held.extend(besides);
         let opened = Arc::new(RwLock::new(opened));
         let (lingering, failed) = (Arc::default(), Arc::default());
-        Ok((Self { opened, dir, lingering, failed }, held))
+        Ok((Self { opened, large, dir, lingering, failed }, held))
     }
 
     fn opened(&self) -> Opened {
@@ -146,9 +157,11 @@ impl Store {
         self.files().into()
     }
 
-    /// What collects in it.
-    pub(super) fn sweeper(&self) -> Arc<Sweeper> {
-        self.opened().sweeper
+    /// Removes all but these.
+    pub(super) async fn sweep(&self, spared: &HashSet<Hash>) -> Result<(), DataError> {
+        let (large, kept) = (self.large.clone(), spared.clone());
+        blocking(move || large.sweep(&kept)).await?;
+        self.opened().sweeper.sweep(spared).await
     }
 
     /// Notes that something failed in it, which may be for good.
@@ -166,7 +179,8 @@ impl Store {
             *failed = false;
             return Ok(None);
         }
-        let (opened, held) = Opened::open(&self.dir).await?;
+        let (opened, mut held) = Opened::open(&self.dir).await?;
+        held.extend(self.large.held());
         tracing::warn!("the store of data had failed, and was opened anew");
         *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
         *failed = false;
@@ -193,6 +207,9 @@ impl Store {
 
     /// Size of content that is here whole.
     pub(super) async fn whole(&self, hash: Hash) -> Result<Option<u64>, DataError> {
+        if let Some(item) = self.large.get(hash).filter(|item| item.is_whole()) {
+            return Ok(Some(item.size()));
+        }
         let status = self.files().status(iroh_hash(hash)).await;
         Ok(match status.map_err(DataError::store("look"))? {
             BlobStatus::Complete { size } => Some(size),
@@ -200,7 +217,45 @@ impl Store {
         })
     }
 
-    /// Which chunks are here.
+    /// What is here of a large content, or of a part of it.
+    pub(super) fn large(&self, hash: Hash) -> Option<Arc<Item>> {
+        self.large.get(hash)
+    }
+
+    /// Begins a large content whose pieces are to come.
+    pub(super) async fn begin(
+        &self,
+        hash: Hash,
+        size: u64,
+        values: Values,
+    ) -> Result<Arc<Item>, DataError> {
+        let large = self.large.clone();
+        blocking(move || large.begin(hash, size, values)).await
+    }
+
+    /// Reads a large content once; it is here when it is [placed](Self::place).
+    pub(super) async fn stage(&self, source: Source) -> Result<Staged, DataError> {
+        let large = self.large.clone();
+        blocking(move || large.stage(source)).await
+    }
+
+    /// Puts a large content in its place.
+    pub(super) async fn place(&self, staged: Staged) -> Result<(), DataError> {
+        let large = self.large.clone();
+        blocking(move || large.place(staged)).await
+    }
+
+    /// Has the large ones of these on the disk itself, where a power cut leaves them.
+    pub(super) async fn flush(&self, mut hashes: Vec<Hash>) -> Result<(), DataError> {
+        let large = self.large.clone();
+        hashes.retain(|hash| large.get(*hash).is_some());
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        blocking(move || large.flush(&hashes)).await
+    }
+
+    /// Which chunks are here of content that is not kept as pieces.
     pub(super) async fn chunks(&self, hash: Hash) -> Result<Bitfield, DataError> {
         self.files().observe(iroh_hash(hash)).await.map_err(DataError::store("look"))
     }
@@ -255,22 +310,43 @@ impl Store {
         len: u64,
     ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
         let end = at.saturating_add(len);
-        let ranges = ChunkRanges::bytes(at..end);
+        match self.large.get(hash) {
+            Some(item) => read_pieces(item, at..end).left_stream(),
+            None => self.read_chunks(hash, at..end).right_stream(),
+        }
+    }
+
+    fn read_chunks(
+        &self,
+        hash: Hash,
+        wanted: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
+        let ranges = ChunkRanges::bytes(wanted.clone());
         let items = Box::pin(self.files().export_bao(iroh_hash(hash), ranges).stream());
-        items.filter_map(move |item| async move {
-            match item {
-                EncodedItem::Leaf(leaf) => {
-                    let (first, last) = (leaf.offset, leaf.offset + leaf.data.len() as u64);
-                    let (from, to) = (at.clamp(first, last), end.clamp(first, last));
-                    let cut = leaf.data.slice((from - first) as usize..(to - first) as usize);
-                    (!cut.is_empty()).then_some(Ok(cut))
-                }
+        items.filter_map(move |item| {
+            let cut = match item {
+                EncodedItem::Leaf(leaf) => cut(leaf.data, leaf.offset, &wanted).map(Ok),
                 EncodedItem::Error(error) => {
                     Some(Err(DataError::Damaged { hash, why: error.to_string() }))
                 }
                 _ => None,
-            }
+            };
+            std::future::ready(cut)
         })
+    }
+
+    /// Writes a large content to a file that is empty; whether it is one.
+    pub(super) async fn export(
+        &self,
+        hash: Hash,
+        to: &fs::File,
+        path: &Path,
+    ) -> Result<bool, DataError> {
+        let Some(item) = self.large.get(hash) else { return Ok(false) };
+        let to = to.try_clone().map_err(DataError::file("write", path))?;
+        let path = path.to_owned();
+        blocking(move || item.open()?.export(&to, &path)).await?;
+        Ok(true)
     }
 
     /// Keeps a partial content open for a while: each time that one is closed it is synced to disk.
@@ -293,6 +369,46 @@ impl Store {
             tracing::warn!(%error, "the store of data did not close as it should");
         }
     }
+}
+
+/// Runs what waits for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DataError> + Send + 'static,
+) -> Result<T, DataError> {
+    background::spawn(work).await.map_err(DataError::store("use a thread"))?
+}
+
+/// Reads pieces on a thread for it.
+fn read_pieces(
+    item: Arc<Item>,
+    wanted: Range<u64>,
+) -> impl Stream<Item = Result<Bytes, DataError>> + Send {
+    let (tx, mut rx) = tokio::sync::mpsc::channel(AHEAD);
+    background::spawn(move || {
+        let read = |opened: OpenedLarge| {
+            let wanted = wanted.start..wanted.end.min(opened.size());
+            let first = wanted.start / PIECE;
+            for index in first..wanted.end.div_ceil(PIECE) {
+                let Some(bytes) = cut(opened.read(index)?, index * PIECE, &wanted) else { break };
+                if tx.blocking_send(Ok(bytes)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = item.open().and_then(read) {
+            let _ = tx.blocking_send(Err(error));
+        }
+    });
+    futures::stream::poll_fn(move |cx| rx.poll_recv(cx))
+}
+
+/// What of these bytes, the first of which is at `at`, is wanted.
+fn cut(bytes: Bytes, at: u64, wanted: &Range<u64>) -> Option<Bytes> {
+    let last = at + bytes.len() as u64;
+    let (from, to) = (wanted.start.clamp(at, last), wanted.end.clamp(at, last));
+    let cut = bytes.slice((from - at) as usize..(to - at) as usize);
+    (!cut.is_empty()).then_some(cut)
 }
 
 /// Content that was just stored.
@@ -347,33 +463,4 @@ pub(super) async fn hash_of(body: &Body) -> Result<Hash, DataError> {
         std::io::Result::Ok(Hash::from_bytes(*hasher.finalize().as_bytes()))
     });
     work.await.map_err(DataError::store("read"))?.map_err(DataError::store("read"))
-}
-
-/// The hash and the size of a file.
-pub(super) async fn hash_file(path: &Path) -> Result<(Hash, u64), DataError> {
-    let path: Arc<Path> = path.into();
-    let work = background::spawn(move || {
-        use std::io::Read as _;
-        // A pipe without a writer would be waited for.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&*path, flags, Mode::empty());
-        let mut file: fs::File =
-            opened.map_err(|e| DataError::file("open", &*path)(e.into()))?.into();
-        let meta = file.metadata().map_err(DataError::file("read", &*path))?;
-        if !meta.is_file() {
-            return Err(DataError::Request(format!("{} is no regular file", path.display())));
-        }
-        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            let read = file.read(&mut buffer).map_err(DataError::file("read", &*path))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-            size += read as u64;
-        }
-        Ok((Hash::from_bytes(*hasher.finalize().as_bytes()), size))
-    });
-    work.await.map_err(DataError::store("read"))?
 }

@@ -21,6 +21,7 @@ use crate::{
 
 mod collecting;
 mod damage;
+mod large;
 mod lineage;
 mod peers;
 mod versions;
@@ -85,6 +86,12 @@ impl Node {
 
     async fn fetch(&self, content: &Content) -> Result<gc::Lease, DataError> {
         soon(fetch::whole(&self.data, content, &[], &Meter::default())).await
+    }
+
+    /// The same, from one node that is said to have it.
+    async fn fetch_from(&self, node: &Self, content: &Content) -> Result<gc::Lease, DataError> {
+        let from = [node.id()];
+        soon(fetch::whole(&self.data, content, &from, &Meter::default())).await
     }
 
     async fn read(&self, content: &Content) -> Result<Vec<u8>, DataError> {

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     os::{fd::AsFd, unix::fs::FileExt as _},
+    panic::resume_unwind,
     path::Path,
     sync::{
         Mutex, PoisonError,
@@ -19,7 +20,7 @@ use rhd_protocol::{
 use rustix::fs::{Mode, OFlags, SeekFrom, seek};
 
 /// Chaining values of a file's pieces, in order; none for a file of one piece.
-pub(super) type Values = Vec<[u8; 32]>;
+pub(crate) type Values = Vec<[u8; 32]>;
 
 /// Threads that hash one file.
 const THREADS: usize = 8;
@@ -27,7 +28,7 @@ const THREADS: usize = 8;
 pub(super) static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];
 
 /// How many threads a machine like this hashes with.
-pub(super) fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(THREADS)
 }
 
@@ -39,7 +40,7 @@ pub fn open_plain(path: &Path) -> io::Result<File> {
 }
 
 /// The same file, if it is a regular one.
-pub(super) fn plain(file: File) -> io::Result<File> {
+pub(crate) fn plain(file: File) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("no regular file")),
@@ -53,54 +54,68 @@ pub fn hash_file(file: &File, size: u64) -> io::Result<Hash> {
 
 /// The hash of the first `size` bytes, and what proves its pieces. A file that is shorter ends in an
 /// error.
-pub(super) fn digest(file: &File, size: u64, threads: usize) -> io::Result<(Hash, Values)> {
+pub(crate) fn digest(file: &File, size: u64, threads: usize) -> io::Result<(Hash, Values)> {
     // What is past its end would look like a hole.
     if file.metadata()?.len() < size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let count = pieces::count(size);
-    if count <= 1 {
+    if pieces::count(size) <= 1 {
         let mut bytes = vec![0; size as usize];
         file.read_exact_at(&mut bytes, 0)?;
         return Ok((Hash::of(&bytes), Values::new()));
     }
     let holes = holes(file, size);
+    let read = |index, bytes: &mut [u8]| match is_hole(&holes, index) {
+        true => {
+            bytes.fill(0);
+            Ok(())
+        }
+        false => file.read_exact_at(bytes, pieces::span(index, size).0),
+    };
+    digest_by(size, threads, read)?.ok_or_else(|| io::Error::other("a tree of no pieces"))
+}
+
+/// The same of bytes that `read` puts in place, a piece at a time, in any order, on several threads;
+/// none where there are fewer than two pieces.
+pub(crate) fn digest_by<E: Send>(
+    size: u64,
+    threads: usize,
+    read: impl Fn(u64, &mut [u8]) -> Result<(), E> + Sync,
+) -> Result<Option<(Hash, Values)>, E> {
+    let count = pieces::count(size);
     let (next, values) = (AtomicU64::new(0), Mutex::new(vec![[0; 32]; count as usize]));
-    let work = || -> io::Result<()> {
-        let mut buffer = vec![0; PIECE as usize];
+    let work = || -> Result<(), E> {
+        let mut buffer = vec![0; PIECE.min(size) as usize];
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {
                 return Ok(());
             }
-            let (at, len) = pieces::span(index, size);
-            let bytes = match is_hole(&holes, index) {
-                true => &ZEROS[..len as usize],
-                false => {
-                    file.read_exact_at(&mut buffer[..len as usize], at)?;
-                    &buffer[..len as usize]
-                }
-            };
-            let value = pieces::value(index, bytes)
-                .ok_or_else(|| io::Error::other("a piece of no size"))?;
-            values.lock().unwrap_or_else(PoisonError::into_inner)[index as usize] = value;
+            let bytes = &mut buffer[..pieces::span(index, size).1 as usize];
+            let done = read(index, bytes);
+            if done.is_err() {
+                // Nobody begins another one.
+                next.store(count, Ordering::Relaxed);
+            }
+            done?;
+            if let Some(value) = pieces::value(index, bytes) {
+                values.lock().unwrap_or_else(PoisonError::into_inner)[index as usize] = value;
+            }
         }
     };
     thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
-        let mut ends = others.into_iter().map(|other| {
-            other.join().unwrap_or_else(|_| Err(io::Error::other("a thread that hashed it failed")))
-        });
-        own.and(ends.by_ref().fold(Ok(()), io::Result::and))
+        let ends =
+            others.into_iter().map(|other| other.join().unwrap_or_else(|e| resume_unwind(e)));
+        ends.fold(own, Result::and)
     })?;
     let values = values.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let hash = pieces::root(&values).ok_or_else(|| io::Error::other("a tree of no pieces"))?;
-    Ok((hash, values))
+    Ok(pieces::root(&values).map(|hash| (hash, values)))
 }
 
 /// Pieces that the file system keeps no bytes for: from each first to before the last.
-pub(super) fn holes(file: &File, size: u64) -> Vec<(u64, u64)> {
+pub(crate) fn holes(file: &File, size: u64) -> Vec<(u64, u64)> {
     let mut holes = Vec::new();
     let mut at = 0;
     while at < size {
@@ -128,7 +143,7 @@ pub(super) fn holes(file: &File, size: u64) -> Vec<(u64, u64)> {
 }
 
 /// Whether a piece lies in one of these holes.
-pub(super) fn is_hole(holes: &[(u64, u64)], index: u64) -> bool {
+pub(crate) fn is_hole(holes: &[(u64, u64)], index: u64) -> bool {
     let after = holes.partition_point(|(first, _)| *first <= index);
     after > 0 && index < holes[after - 1].1
 }

@@ -89,6 +89,14 @@ impl Payload {
         Ok(bytes.into())
     }
 
+    /// Fills `bytes` from `at` on; fewer in it are an error.
+    pub fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        if self.len().checked_sub(at).is_none_or(|left| left < bytes.len() as u64) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.inner.file.read_exact_at(bytes, PAYLOAD_AT + at)
+    }
+
     /// The file that it is in, from [`PAYLOAD_AT`] on.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file

@@ -151,19 +151,6 @@ async fn a_peer_that_never_answers_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_holders_give_a_part() {
-    let nodes = Node::linked(&["a", "b", "c"]).await;
-    let bytes = noise(200 << 20, 3);
-    let content = nodes[1].put(&bytes).await;
-    nodes[2].put(&bytes).await;
-    let sent = [act(&nodes[1], Acts::Honest), act(&nodes[2], Acts::Honest)];
-    drop(nodes[0].fetch(&content).await.unwrap());
-    let sent = sent.map(|sent| sent.load(Ordering::Relaxed));
-    assert!(sent.iter().all(|sent| *sent > 16 << 20), "{sent:?}");
-    assert!(sent.iter().sum::<u64>() < 220 << 20, "{sent:?}: bytes came twice");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_stops_and_what_came_is_kept() {
     let nodes = Node::linked(&["a", "b"]).await;
     let bytes = noise(2 << 20, 4);
