@@ -10,8 +10,8 @@ use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
     table::{Only, Read, Shuffle},
 };
-use rhd_sdk::Table;
-use rhd_tests::Mesh;
+use rhd_sdk::{Client, Table};
+use rhd_tests::{Mesh, Node};
 
 fn write(path: &Path, numbers: std::ops::Range<i64>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -79,6 +79,54 @@ fn a_table_of_another_node_is_read_and_changed() {
             Ok(())
         })
         .unwrap();
+}
+
+/// How often a daemon is killed here; more where `RHD_KILLS` says so.
+fn kills() -> usize {
+    std::env::var("RHD_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
+}
+
+#[test]
+fn of_an_append_whose_node_is_killed_all_is_there_or_nothing() {
+    const FILES: i64 = 300;
+    let disk = tempfile::tempdir().unwrap();
+    let (root, with) = (disk.path().join("table"), disk.path().join("with"));
+    write(&root.join("part=0/first.parquet"), 0..1);
+    let [path, beside] = [&root, &with].map(|path| path.display().to_string());
+    let mut node = Node::start("box");
+    let mut rows = 1;
+    for kill in 0..kills() {
+        for part in 0..FILES {
+            write(&with.join(format!("part={part}/{kill}.parquet")), 0..1);
+        }
+        let home = node.home().to_path_buf();
+        let (path, beside) = (path.clone(), beside.clone());
+        let appending = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let client = Client::attach(&home).await?;
+                client.table(&path, None).append(&beside).await
+            })
+        });
+        // Its first file is in its place, or all are about to be.
+        let first = root.join(format!("part=0/{kill}.parquet"));
+        let begun = || first.exists() || root.join(".rhd-adding").exists();
+        while !begun() && !appending.is_finished() {
+            std::hint::spin_loop();
+        }
+        node.kill();
+        let said = appending.join().unwrap();
+        node.restart();
+        let count = node
+            .ask(async |client| client.table(&root.display().to_string(), None).len(vec![]).await);
+        let count = count.unwrap();
+        let added = count - rows;
+        assert!(added == 0 || added == FILES.unsigned_abs(), "{added} of {FILES}, kill {kill}");
+        assert!(said.is_err() || added > 0, "what was confirmed is there");
+        let _ = fs::remove_dir_all(&with);
+        rows = count;
+    }
+    assert!(!root.join(".rhd-adding").exists());
 }
 
 #[test]
