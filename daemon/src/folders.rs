@@ -21,6 +21,7 @@ mod far;
 mod fetch;
 mod give;
 mod grants;
+mod ignored;
 mod kept;
 mod large;
 mod list;

@@ -244,6 +244,14 @@ pub enum FolderAsk {
         /// Bytes that the file shall have.
         size: u64,
     },
+    /// Which files are in a folder though [`FolderAsk::Scan`] does not list them, or left out by an
+    /// ignore file whether they are there or not: they are not gone. The answer is a list of bools.
+    There {
+        /// Which folder.
+        of: Place,
+        /// Paths in it, at most [`MAX_WANTED`].
+        paths: Vec<String>,
+    },
     /// Lets a node read a folder of the one that is asked for a day. The answer is the text of the
     /// grant.
     Grant {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import rhd as rh
-from conftest import Node, nodes, until
+from conftest import BINARY, Node, nodes, until
 from object_store import Store, running
 from test_folders import noise, tree, write
 
@@ -350,6 +352,52 @@ def test_an_upload_that_fails_leaves_nothing_to_pay_for(s3: Store, source: Path)
     s3.fault = None
     done = rh.folder(source).to("s3", f"{s3.name}/x").last
     assert done is not None and done.written == 1
+
+
+def test_an_upload_that_is_cancelled_in_its_last_request_leaves_nothing(
+    s3: Store, both: tuple[Node, Node], source: Path
+) -> None:
+    write(source, {"large": noise(30 * MIB)})
+    last, over = threading.Event(), threading.Event()
+
+    def fault(door: object) -> bool:
+        if door.command != "POST" or "uploadId" not in door.path:
+            return False
+        last.set()
+        # Nobody waits for the answer any more by then.
+        over.wait(60)
+        door.close_connection = True
+        return True
+
+    s3.fault = fault
+    ask = [BINARY, "--home", str(both[0].home), "folder", "to", str(source), f"s3://{s3.name}/x"]
+    with subprocess.Popen(ask, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        try:
+            assert last.wait(60)
+            assert s3.uploads(s3.name) == 1
+            client.kill()
+            until(lambda: s3.uploads(s3.name) == 0, "what was begun is given up")
+        finally:
+            over.set()
+            client.kill()
+    assert s3.keys(s3.name) == []
+
+
+def test_what_becomes_ignored_stays_in_a_store(s3: Store, source: Path) -> None:
+    write(source, {"a.log": b"log", "gone": b"gone", "kept": b"kept"})
+    folder = rh.folder(source)
+    far = folder.to("s3", f"{s3.name}/x")
+    write(source, {".rhdignore": b"*.log\n.rhdignore\n"})
+    (source / "gone").unlink()
+    done = folder.to("s3", f"{s3.name}/x").last
+    assert done is not None and (done.removed, done.kept) == (1, ["a.log"])
+    assert s3.keys(s3.name) == ["x/a.log", "x/kept"]
+    # Kept alike, neither is written over by the other, nor brought back and forth.
+    write(source, {"a.log": b"newer"})
+    for _ in range(2):
+        there, back = far.sync()
+        assert there.conflicts == back.conflicts == [] and there.written == back.written == 0
+    assert s3.get(f"{s3.name}/x/a.log") == b"log" and (source / "a.log").read_bytes() == b"newer"
 
 
 def test_what_says_a_wrong_hash_of_itself_is_found_out(

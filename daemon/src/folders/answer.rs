@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use rhd_protocol::{
     error::{ErrorInfo, ErrorKind},
-    folder::{FolderAsk, Place, Scanned, is_sound},
+    folder::{FolderAsk, MAX_WANTED, Place, Scanned, is_sound},
     id::{Hash, NodeId},
     machine::reconcile::Mode,
     membership::Role,
     store::is_url,
+    wire::safe_path,
 };
 
 use super::{
     Folders, absolute, blocking,
     error::FolderError,
-    give, list,
+    give, ignored, list,
     pull::{self, Pull},
     scan::scan,
     source::Source,
@@ -130,6 +131,14 @@ impl Folders {
                 let (root, out) = (self.readable(asker, &of)?, out.clone());
                 let known = self.inner.known.clone();
                 value(&blocking(move || give::proof(&root, &file, size, &known, &out)).await?)
+            }
+            FolderAsk::There { of, paths } => {
+                let root = self.readable(asker, &of)?;
+                if paths.len() > MAX_WANTED || !paths.iter().all(|path| safe_path(path)) {
+                    let text = "too many paths at once, or some that lead out";
+                    return Err(FolderError::Request(text.into()).into());
+                }
+                value(&blocking(move || ignored::there(&root, &paths)).await?)
             }
             FolderAsk::Watch { of } => {
                 let root = self.readable(asker, &of)?;

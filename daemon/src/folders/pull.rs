@@ -14,18 +14,24 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rhd_protocol::{folder::Synced, id::NodeId, machine::reconcile::Mode};
+use rhd_protocol::{
+    folder::{Entry, Synced},
+    id::NodeId,
+    machine::reconcile::{Mode, going, spare},
+};
 
 use super::{
     Folders, blocking,
     common::STORES,
     download::{Far, Found},
     error::FolderError,
-    fetch, local,
+    fetch,
+    ignored::Rules,
+    local,
     place::Target,
     round::{Progress, Round, rounds},
     saved::Kept,
-    scan::scan,
+    scan::{Scan, scan, skip},
     source::Source,
 };
 use crate::asked::Meter;
@@ -93,8 +99,9 @@ impl Pull<'_> {
             let text = format!("{} has more than {} bytes", scanned.path, self.limit);
             return Err(FolderError::Request(text));
         }
+        let (ours, theirs, left) = self.looked(&target, ours, theirs).await?;
         let there = scanned.path.clone();
-        let common = match self.source {
+        let mut common = match self.source {
             From::Kept(kept) => kept.spare.clone(),
             _ if self.once => Vec::new(),
             From::Node(source) if self.they_know => source.common(to.display().to_string()).await?,
@@ -104,20 +111,75 @@ impl Pull<'_> {
                 blocking(move || Ok(kept.load(&to, node, &there))).await?
             }
         };
-        let done = Synced {
-            entries: scanned.entries,
-            bytes: scanned.bytes,
-            skipped: scanned.skipped,
-            ..Synced::default()
-        };
+        if let From::Node(source) = self.source {
+            let files = going(self.mode, &common, &theirs, &ours.entries);
+            let there = source.there(&files).await?;
+            common = spare(common, &files, &there);
+        }
+        let mut skipped = scanned.skipped;
+        for entry in &left {
+            skip(
+                &mut skipped,
+                &entry.path,
+                format!("an ignore file on {} names it", inner.mesh.name()),
+            );
+        }
+        let done =
+            Synced { entries: scanned.entries, bytes: scanned.bytes, skipped, ..Synced::default() };
         let undone = vec![false; theirs.len()];
         let progress = Mutex::new(Progress { done, undone, ..Progress::default() });
         let round = Arc::new(Round { common, theirs, ours, target, there, progress });
         let worked = self.work(&round, found).await;
         self.remember(&round, worked.is_ok()).await?;
         worked?;
+        let again = self.wanted_now(left).await?;
         let mut progress = round.progress();
+        progress.changed.extend(again);
         Ok((std::mem::take(&mut progress.done), std::mem::take(&mut progress.changed)))
+    }
+
+    /// Both lists, as far as they count here: of what an ignore file here leaves out, what they have is
+    /// left out, too, and returned apart, unless all of theirs shall come. Then what is here of it counts.
+    async fn looked(
+        &self,
+        target: &Arc<Target>,
+        mut ours: Scan,
+        mut theirs: Vec<Entry>,
+    ) -> Result<(Scan, Vec<Entry>, Vec<Entry>), FolderError> {
+        let (known, target, mode) = (self.folders.inner.known.clone(), target.clone(), self.mode);
+        blocking(move || {
+            let here =
+                |entry: &Entry| ours.entries.binary_search_by(|e| e.path.cmp(&entry.path)).is_ok();
+            let mut left = Vec::new();
+            match mode {
+                Mode::Both => {
+                    let mut rules = Rules::of(target.tree().path());
+                    let out = |e: &mut Entry| !here(e) && rules.leave_out(&e.path, e.dir);
+                    left.extend(theirs.extract_if(.., out));
+                }
+                Mode::Copy => {
+                    let unseen: Vec<&str> =
+                        theirs.iter().filter(|e| !here(e)).map(|e| e.path.as_str()).collect();
+                    ours.add(target.tree(), unseen.into_iter(), &known);
+                }
+            }
+            Ok((ours, theirs, left))
+        })
+        .await
+    }
+
+    /// Which of those that were left out are not any more, as an ignore file has come.
+    async fn wanted_now(&self, left: Vec<Entry>) -> Result<Vec<String>, FolderError> {
+        if left.is_empty() {
+            return Ok(Vec::new());
+        }
+        let to = self.to.to_owned();
+        blocking(move || {
+            let mut rules = Rules::of(&to);
+            let wanted = left.into_iter().filter(|e| !rules.leave_out(&e.path, e.dir));
+            Ok(wanted.map(|entry| entry.path).collect())
+        })
+        .await
     }
 
     async fn work(&self, round: &Arc<Round>, found: Option<Found>) -> Result<(), FolderError> {

@@ -13,9 +13,8 @@ use std::{
     time::SystemTime,
 };
 
-use ignore::WalkBuilder;
 use rhd_protocol::{
-    folder::{Entry, MAX_ENTRIES, MAX_NAMED, MAX_SIZE, STAGING, Skipped},
+    folder::{Entry, MAX_ENTRIES, MAX_NAMED, MAX_SIZE, Skipped},
     id::Hash,
     pieces::PIECE,
     wire::{link_stays_inside, safe_path},
@@ -25,6 +24,8 @@ use super::{
     cache::{Cache, Stamp},
     digest::{self, Values},
     error::FolderError,
+    ignored,
+    tree::Tree,
 };
 
 /// Tries to read a file that changes meanwhile.
@@ -105,6 +106,88 @@ impl Scan {
         skip(&mut self.skipped, path, why);
     }
 
+    /// Adds what was found, in its order.
+    fn take(&mut self, root: &Path, found: Seen, known: &Known) {
+        let hashes = hashes(root, &found, known);
+        for ((path, meta), hashed) in found.into_iter().zip(hashes) {
+            let stamp = Stamp::of(&meta);
+            let entry = match hashed {
+                Hashed::Is(hash, stamp, exec) => {
+                    self.stamps.push(stamp);
+                    self.entries.push(Entry {
+                        path,
+                        size: stamp.size,
+                        hash,
+                        exec,
+                        link: None,
+                        dir: false,
+                    });
+                    continue;
+                }
+                Hashed::Gone => continue,
+                Hashed::Unread(why) => {
+                    self.unread(path, why);
+                    continue;
+                }
+                Hashed::NoFile => Entry {
+                    path,
+                    size: 0,
+                    hash: Hash::of(b""),
+                    exec: false,
+                    link: None,
+                    dir: meta.is_dir(),
+                },
+            };
+            if entry.dir {
+                self.stamps.push(stamp);
+                self.entries.push(entry);
+                continue;
+            }
+            let target = fs::read_link(root.join(&entry.path)).ok();
+            let target = target.and_then(|to| to.to_str().map(str::to_owned));
+            match target.filter(|to| link_stays_inside(&entry.path, to)) {
+                Some(to) => {
+                    self.stamps.push(stamp);
+                    self.entries.push(Entry { link: Some(to), ..entry });
+                }
+                None => skip(&mut self.skipped, entry.path, "it links out of the folder"),
+            }
+        }
+    }
+
+    /// Adds what is at some of these paths, too: what an ignore file leaves out counts where somebody
+    /// brings it.
+    pub(super) fn add<'a>(
+        &mut self,
+        tree: &Tree,
+        paths: impl Iterator<Item = &'a str>,
+        known: &Known,
+    ) {
+        let root = tree.path();
+        let look = |path: &str| {
+            // Reached by no link; only then by its name.
+            tree.stat(path).ok()??;
+            let meta = fs::symlink_metadata(root.join(path)).ok()?;
+            let counts = (meta.is_file() && meta.len() <= MAX_SIZE) || meta.is_symlink();
+            counts.then(|| (path.to_owned(), meta))
+        };
+        let found: Seen = paths.filter_map(look).collect();
+        if found.is_empty() {
+            return;
+        }
+        let above = |path: &String| -> Vec<String> {
+            path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect()
+        };
+        let full: HashSet<String> = found.iter().flat_map(|(path, _)| above(path)).collect();
+        self.take(root, found, known);
+        let (entries, stamps) =
+            (std::mem::take(&mut self.entries), std::mem::take(&mut self.stamps));
+        let mut all: Vec<(Entry, Stamp)> = entries.into_iter().zip(stamps).collect();
+        all.retain(|(entry, _)| !entry.dir || !full.contains(&entry.path));
+        all.sort_unstable_by(|a, b| a.0.path.cmp(&b.0.path));
+        (self.entries, self.stamps) = all.into_iter().unzip();
+    }
+
     /// Bytes in files.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.size).sum()
@@ -133,51 +216,7 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
     let mut found = walk(root, &mut scan)?;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     leave_out_full_folders(&mut found);
-    let hashes = hashes(root, &found, known);
-    for ((path, meta), hashed) in found.into_iter().zip(hashes) {
-        let stamp = Stamp::of(&meta);
-        let entry = match hashed {
-            Hashed::Is(hash, stamp, exec) => {
-                scan.stamps.push(stamp);
-                scan.entries.push(Entry {
-                    path,
-                    size: stamp.size,
-                    hash,
-                    exec,
-                    link: None,
-                    dir: false,
-                });
-                continue;
-            }
-            Hashed::Gone => continue,
-            Hashed::Unread(why) => {
-                scan.unread(path, why);
-                continue;
-            }
-            Hashed::NoFile => Entry {
-                path,
-                size: 0,
-                hash: Hash::of(b""),
-                exec: false,
-                link: None,
-                dir: meta.is_dir(),
-            },
-        };
-        if entry.dir {
-            scan.stamps.push(stamp);
-            scan.entries.push(entry);
-            continue;
-        }
-        let target = fs::read_link(root.join(&entry.path)).ok();
-        let target = target.and_then(|to| to.to_str().map(str::to_owned));
-        match target.filter(|to| link_stays_inside(&entry.path, to)) {
-            Some(to) => {
-                scan.stamps.push(stamp);
-                scan.entries.push(Entry { link: Some(to), ..entry });
-            }
-            None => skip(&mut scan.skipped, entry.path, "it links out of the folder"),
-        }
-    }
+    scan.take(root, found, known);
     note_collisions(&mut scan);
     Ok(scan)
 }
@@ -185,22 +224,8 @@ pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
 type Seen = Vec<(String, Metadata)>;
 
 fn walk(root: &Path, scan: &mut Scan) -> Result<Seen, FolderError> {
-    let mut builder = WalkBuilder::new(root);
-    builder
-        .standard_filters(false)
-        .follow_links(false)
-        .git_ignore(true)
-        .git_exclude(true)
-        // Whoever names a folder means what is in it, whatever is said further up.
-        .parents(false)
-        .require_git(false)
-        .add_custom_ignore_filename(".rhdignore")
-        .filter_entry(|entry| {
-            let name = entry.file_name();
-            entry.depth() == 0 || (name != STAGING && name != ".git")
-        });
     let mut found = Seen::new();
-    for entry in builder.build() {
+    for entry in ignored::walker(root).build() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {

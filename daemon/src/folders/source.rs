@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rhd_protocol::{
     call::Reply,
     error::ErrorInfo,
-    folder::{Entry, FolderAsk, MAX_ENTRIES, MAX_LIST, Pieces, Place, Scanned, Wanted, is_sound},
+    folder::{
+        Entry, FolderAsk, MAX_ENTRIES, MAX_LIST, MAX_WANTED, Pieces, Place, Scanned, Wanted,
+        is_sound,
+    },
     frame,
     id::{Hash, NodeId},
     pieces,
@@ -21,6 +24,8 @@ use crate::{background, framed::Frame};
 
 /// Replies under way: enough that the next one is there when one is written.
 const AHEAD: usize = 4;
+/// Bytes of paths in one question, which is the header of a frame.
+const ASKED: usize = 64 << 10;
 /// How long a node may take for the next piece.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -135,6 +140,30 @@ impl Source {
         let nonsense = coming.nonsense("entries that contradict each other");
         let said = coming.end().await?;
         if is_sound(&entries) { Ok((entries, said)) } else { Err(nonsense) }
+    }
+
+    /// Whether each of these paths is there after all, though it is not listed.
+    pub(super) async fn there(&self, paths: &[String]) -> Result<Vec<bool>, FolderError> {
+        let mut there = Vec::with_capacity(paths.len());
+        let mut left = paths;
+        while !left.is_empty() {
+            let mut bytes = 0;
+            let fits = left.iter().take(MAX_WANTED).take_while(|path| {
+                bytes += path.len();
+                bytes <= ASKED
+            });
+            let (some, rest) = left.split_at(fits.count().max(1));
+            let coming =
+                self.ask(FolderAsk::There { of: self.place.clone(), paths: some.to_vec() });
+            let nonsense = coming.nonsense("an answer to another question");
+            let said: Vec<bool> = coming.end().await?;
+            if said.len() != some.len() {
+                return Err(nonsense);
+            }
+            there.extend(said);
+            left = rest;
+        }
+        Ok(there)
     }
 
     /// Pieces of its files.

@@ -10,13 +10,14 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rhd_protocol::{
     folder::{Entry, MAX_NAMED, Synced},
     id::Hash,
-    machine::reconcile::{Fate, Mode, aside, plan},
+    machine::reconcile::{Fate, Mode, aside, going, plan, spare},
 };
 
 use super::{
     Folders, blocking,
     common::STORES,
     error::FolderError,
+    ignored,
     noted::{Listing, as_path},
     round::{Report as _, is_skipped, rounds},
     scan::{scan, skip},
@@ -98,7 +99,18 @@ impl Push<'_> {
         let listing = Listing::of(self.to.clone(), &inner.notes, &mut Vec::new()).await?;
         self.compare(&listing, &theirs).await?;
         let (kept, here, there) = (inner.common.clone(), self.here(), self.to.at().to_string());
-        let common = blocking(move || Ok(kept.load(&here, STORES, &there))).await?;
+        let (mode, disk) = (self.mode, matches!(self.from, From::Disk(_)));
+        let (ours, listed) = (listing.entries(), theirs.clone());
+        let common = blocking(move || {
+            let mut common = kept.load(&here, STORES, &there);
+            if disk {
+                let files = going(mode, &common, &listed, &ours);
+                let there = ignored::there(&here, &files)?;
+                common = spare(common, &files, &there);
+            }
+            Ok(common)
+        })
+        .await?;
         let done = Synced {
             entries: theirs.len() as u64,
             bytes: theirs.iter().map(|entry| entry.size).sum(),

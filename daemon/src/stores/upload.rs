@@ -1,6 +1,8 @@
 //! Large objects, written part by part: seen once they are whole, and nothing left of them else.
 
-use object_store::{PutMultipartOptions, WriteMultipart};
+use bytes::BytesMut;
+use object_store::{MultipartUpload, PutMultipartOptions, PutResult};
+use tokio::task::JoinSet;
 
 use super::{
     error::StoreError,
@@ -17,8 +19,19 @@ const AT_ONCE: u64 = 4;
 pub struct Upload {
     store: Store,
     path: String,
-    writing: Option<WriteMultipart>,
+    /// None once it is there.
+    writing: Option<Writing>,
+    /// Bytes of each part but the last.
+    part: usize,
     at_once: usize,
+}
+
+/// What has to be given up unless it ends well.
+struct Writing {
+    upload: Box<dyn MultipartUpload>,
+    parts: JoinSet<object_store::Result<()>>,
+    /// Bytes of the next part.
+    next: BytesMut,
 }
 
 impl std::fmt::Debug for Upload {
@@ -41,28 +54,75 @@ impl Store {
         let begun = begun.map_err(self.failed("write", path))?;
         let part = PART.max(size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20));
         let part = usize::try_from(part).unwrap_or(usize::MAX);
-        let writing = Some(WriteMultipart::new_with_chunk_size(begun, part));
+        let writing = Writing { upload: begun, parts: JoinSet::new(), next: BytesMut::new() };
         // Parts of a very large object are large themselves.
         let at_once = usize::try_from(AT_ONCE * PART).unwrap_or_default() / part.max(1);
         let at_once = at_once.max(1);
-        Ok(Upload { store: self.clone(), path: path.to_owned(), writing, at_once })
+        let (store, path) = (self.clone(), path.to_owned());
+        Ok(Upload { store, path, writing: Some(writing), part, at_once })
     }
 }
 
 impl Upload {
     /// Adds bytes; waits while enough are on their way.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         let Some(writing) = &mut self.writing else { return Ok(()) };
-        let room = writing.wait_for_capacity(self.at_once).await;
-        writing.write(bytes);
-        room.map_err(self.store.failed("write", &self.path))
+        while !bytes.is_empty() {
+            let (some, rest) = bytes.split_at(bytes.len().min(self.part - writing.next.len()));
+            writing.next.extend_from_slice(some);
+            bytes = rest;
+            if writing.next.len() == self.part {
+                let room = writing.room(self.at_once).await;
+                room.map_err(self.store.failed("write", &self.path))?;
+                writing.send();
+            }
+        }
+        Ok(())
     }
 
-    /// Ends it: from now on it is there. Returns what changes when its content does.
+    /// Ends it: from now on it is there. Returns what changes when its content does. Until then it is
+    /// given up like any other that is dropped.
     pub async fn finish(mut self) -> Result<String, StoreError> {
-        let Some(writing) = self.writing.take() else { return Ok(String::new()) };
+        let Some(writing) = &mut self.writing else { return Ok(String::new()) };
         let done = writing.finish().await.map_err(self.store.failed("write", &self.path))?;
+        self.writing = None;
         Ok(done.e_tag.unwrap_or_default())
+    }
+}
+
+impl Writing {
+    /// Sends what there is as a part.
+    fn send(&mut self) {
+        let part = self.upload.put_part(self.next.split().freeze().into());
+        self.parts.spawn(part);
+    }
+
+    /// Waits until fewer parts are on their way.
+    async fn room(&mut self, at_once: usize) -> object_store::Result<()> {
+        while self.parts.len() >= at_once.max(1) {
+            self.one().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one of them.
+    async fn one(&mut self) -> object_store::Result<()> {
+        self.parts.join_next().await.map_or(Ok(Ok(())), |part| part)?
+    }
+
+    async fn finish(&mut self) -> object_store::Result<PutResult> {
+        if !self.next.is_empty() {
+            self.send();
+        }
+        while !self.parts.is_empty() {
+            self.one().await?;
+        }
+        self.upload.complete().await
+    }
+
+    async fn abort(mut self) -> object_store::Result<()> {
+        self.parts.shutdown().await;
+        self.upload.abort().await
     }
 }
 

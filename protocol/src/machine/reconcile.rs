@@ -8,6 +8,8 @@
 //!
 //! Nothing that is only here is ever lost: it stays, or it gets another name.
 
+use std::collections::HashSet;
+
 use crate::folder::Entry;
 
 /// How folders are brought together.
@@ -87,6 +89,23 @@ pub fn plan<'a>(
 /// changed here only is known by what it was before, so that it can go there next.
 pub fn agreed(steps: &[Step<'_>]) -> Vec<Entry> {
     steps.iter().filter_map(|step| step.theirs.cloned()).collect()
+}
+
+/// Paths of files that would be removed here, as theirs are not listed any more.
+pub fn going(mode: Mode, common: &[Entry], theirs: &[Entry], ours: &[Entry]) -> Vec<String> {
+    let steps = plan(mode, common, theirs, ours);
+    // With an empty folder nothing is lost.
+    let goes = steps.iter().filter(|s| s.fate == Fate::Remove && s.ours.is_some_and(|e| !e.dir));
+    goes.map(|step| step.path.to_owned()).collect()
+}
+
+/// What was in common, but for those of the files [`going`] that are there after all: what is not known
+/// to be in common stays.
+pub fn spare(mut common: Vec<Entry>, going: &[String], there: &[bool]) -> Vec<Entry> {
+    let stay: HashSet<&str> =
+        going.iter().zip(there).filter(|(_, there)| **there).map(|(p, _)| p.as_str()).collect();
+    common.retain(|entry| !stay.contains(entry.path.as_str()));
+    common
 }
 
 fn decide(
@@ -242,6 +261,31 @@ mod tests {
                 list.iter().filter(|e| !e.dir).cloned().collect()
             };
             prop_assert_eq!(files(&here), files(&there));
+        }
+
+        #[test]
+        fn what_is_there_after_all_stays_and_the_rest_goes(
+            common in folder(), theirs in folder(), ours in folder(), both in any::<bool>(),
+            there in prop::collection::vec(any::<bool>(), 6),
+        ) {
+            let mode = if both { Mode::Both } else { Mode::Copy };
+            let goes = going(mode, &common, &theirs, &ours);
+            let left = spare(common.clone(), &goes, &there);
+            let (here, agreed) = done(&plan(mode, &left, &theirs, &ours), &ours);
+            for (path, there) in goes.iter().zip(&there) {
+                let hash = ours.iter().find(|e| e.path == *path).map(|e| e.hash);
+                let stays = here.iter().any(|e| Some(e.hash) == hash);
+                prop_assert!(!there || stays, "{path} is lost");
+                prop_assert!(*there || !here.iter().any(|e| e.path == *path), "{path} stays");
+                prop_assert!(!agreed.iter().any(|e| e.path == *path), "it is in common no more");
+            }
+            // Of what is listed, nothing is decided otherwise.
+            let fates = |common: &[Entry]| -> Vec<Fate> {
+                let steps = plan(mode, common, &theirs, &ours);
+                let listed = |s: &&Step<'_>| s.theirs.is_some_and(|e| !e.dir);
+                steps.iter().filter(listed).map(|s| s.fate).collect()
+            };
+            prop_assert_eq!(fates(&left), fates(&common));
         }
 
         #[test]

@@ -70,6 +70,11 @@ pub(super) fn folders() -> Vec<Sample> {
             "folder_pieces",
             FolderAsk::Pieces { of: of.clone(), file: text("a/b"), size: 9 },
         ),
+        Sample::new(
+            "ask",
+            "folder_there",
+            FolderAsk::There { of: of.clone(), paths: vec![text("a/b"), text("c")] },
+        ),
         Sample::new("ask", "folder_watch", FolderAsk::Watch { of }),
         Sample::new("answer", "entries", vec![file, link, dir]),
         Sample::new("answer", "scanned", scanned),
