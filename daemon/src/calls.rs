@@ -17,6 +17,7 @@ mod install;
 mod intake;
 mod orphans;
 mod outbox;
+mod owed;
 mod parts;
 mod peer;
 mod program;
@@ -215,6 +216,9 @@ impl Inner {
         let (inner, peer) = (self.clone(), stream.peer);
         let built = call.instance.clone().filter(|_| call.verb == Verb::New);
         let dropped = Some(call.service.clone()).filter(|_| call.verb == Verb::Drop);
+        if let Some(run) = &call.run {
+            inner.runs.expect(call.id, peer, &run.name);
+        }
         let replies = Replies::remote(remote::call(&inner, stream, call, body).await?);
         Ok(match built.clone().or(dropped) {
             Some(name) => replies.on_success(move || {

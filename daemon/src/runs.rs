@@ -24,6 +24,7 @@ mod attached;
 mod config;
 mod copies;
 mod error;
+mod expected;
 mod folder;
 mod grown;
 mod journal;
@@ -62,6 +63,7 @@ pub use sealed::Sealed;
 
 use admitted::Admissions;
 use attached::answer;
+use expected::Expected;
 use journal::Journal;
 use recent::Recent;
 use records::{Records, Taken};
@@ -112,6 +114,7 @@ impl Runs {
         }
         let incoming = dir.join("incoming");
         copies::open(&incoming)?;
+        let expected = Expected::open(&dir.join("expected"))?;
         let (sealed, told) = sealed::queue();
         let journal = Journal::open(&dir.join("journal"), config.journal_bytes)?;
         let admissions = Arc::new(Admissions {
@@ -128,6 +131,7 @@ impl Runs {
             dir: records,
             names,
             incoming,
+            expected,
             removed: Mutex::default(),
             sealed,
             told: Mutex::new(Some(told)),

@@ -11,6 +11,7 @@
 //! Files are decoded on threads of their own, a few pages at a time. Whatever a file holds, the
 //! answer is an error that names it: decoders that panic are caught.
 
+mod adding;
 mod answer;
 mod cells;
 mod error;

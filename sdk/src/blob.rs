@@ -25,6 +25,10 @@ pub struct Blob {
 }
 
 impl Blob {
+    pub(crate) fn of(client: &Client, node: Option<String>, info: BlobInfo) -> Self {
+        Self { client: client.clone(), node, info }
+    }
+
     /// What is known of it: name, hash, size, node.
     pub fn info(&self) -> &BlobInfo {
         &self.info

@@ -23,6 +23,10 @@ pub struct Folder {
 }
 
 impl Folder {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Its absolute path on its node.
     pub fn path(&self) -> &str {
         &self.place.path

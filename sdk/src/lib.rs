@@ -123,6 +123,7 @@ mod ordered;
 mod replies;
 mod requests;
 mod run;
+mod saved;
 mod spread;
 mod table;
 pub mod worker;
@@ -150,6 +151,7 @@ pub use rhd_protocol::{
     run::{RunInfo, RunStatus},
 };
 pub use run::Run;
+pub use saved::Saved;
 pub use spread::Spread;
 pub use table::{Batches, Table};
 pub use worker::{Cancellation, cancellation, cancelled};

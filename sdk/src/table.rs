@@ -55,6 +55,10 @@ impl Batches {
 }
 
 impl Table {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Its path on its node.
     pub fn path(&self) -> &str {
         &self.path

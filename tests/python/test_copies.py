@@ -90,6 +90,33 @@ def test_a_caller_that_was_away_gets_it_when_it_is_back(pair: Pair, tmp_path: Pa
     assert rh.run(run.id).result() == "done"
 
 
+def test_what_was_not_taken_is_offered_again_after_a_restart(pair: Pair, tmp_path: Path) -> None:
+    near, far = pair
+
+    def wait(path: str) -> str:
+        import os
+        import time
+
+        print("it waits")
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return "done"
+
+    run = rh.function(wait).to("far").options(run_name="late").run(str(tmp_path / "go"))
+    near.kill()
+    (tmp_path / "go").touch()
+    until(lambda: "COMPLETED" in far.cli("ps", "--json"), "it has ended")
+    far.kill()
+    far.up()
+    near.up()
+    copied(near, run)
+    settled = far.home / "runs" / "records" / run.id / "settled"
+    until(settled.exists, "its host knows that it was taken")
+    far.kill()
+    assert rh.run(run.id).result() == "done" and rh.run("late").result() == "done"
+    assert "it waits" in near.cli("logs", run.id)
+
+
 def test_what_is_too_large_stays_with_its_host(fresh: Fresh) -> None:
     near, _ = fresh("near", RHD_RUNS_COPY_BYTES="100000"), fresh("far")
     large = rh.function(lambda: b"x" * 200_000).to("far").run()

@@ -16,11 +16,13 @@ use rhd_protocol::{
     code::Entry,
     env::EnvSpec,
     error::{ErrorInfo, ErrorKind},
+    folder::Place,
     frame::{self, MAX_BODY, MAX_HEADER, PREFIX},
     id::{CallId, Hash, NodeId},
+    run::RunAsk,
     wire::{self, Deploy, Deployment, FileEntry, Manifest, RootOffer, Want},
 };
-use rhd_tests::Node;
+use rhd_tests::{Node, until};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
@@ -28,6 +30,8 @@ use tokio::{
     runtime::Runtime,
     time::timeout,
 };
+
+use crate::runs::{Traces, deploy, start};
 
 const PROTOCOLS: [&str; 4] = [wire::CALL, wire::DEPLOY, wire::ADMIN, wire::PRESENCE];
 const HANGS: Duration = Duration::from_secs(60);
@@ -43,7 +47,12 @@ struct Rogue {
 
 impl Rogue {
     fn join(host: &Node) -> Self {
-        let (ticket, id) = (host.invite(1), host.status().id.parse().unwrap());
+        Self::join_as(host, "member")
+    }
+
+    fn join_as(host: &Node, role: &str) -> Self {
+        let ticket = host.rhd(&["invite", "--role", role]).ok().trim().to_owned();
+        let id = host.status().id.parse().unwrap();
         let runtime = Runtime::new().unwrap();
         let home = tempfile::tempdir().unwrap();
         let config = Config {
@@ -52,7 +61,8 @@ impl Rogue {
             ..Config::default()
         };
         let (mesh, tasks) = runtime.block_on(async {
-            let (mesh, tasks) = Mesh::start(home.path(), "rogue", config).await.unwrap();
+            let (mesh, tasks) =
+                Mesh::start(home.path(), &format!("rogue-{role}"), config).await.unwrap();
             timeout(HANGS, mesh.join(&ticket, None)).await.unwrap().unwrap();
             (mesh, tasks)
         });
@@ -228,4 +238,33 @@ fn files_out_of_place_or_other_than_announced_are_refused() {
     assert_eq!(host.rhd(&["ls", "--json"]).json().as_array().unwrap().len(), 0);
     rogue.end_served();
     unharmed(&host);
+}
+
+/// Offers a record of a run to the host, as if it had run here.
+fn bring(rogue: &Rogue, id: CallId) -> ErrorInfo {
+    let ask = RunAsk::Keep { from: Place { node: None, path: "/r".into(), grant: None } };
+    let request = Request::Run { v: VERSION, run: id.to_string(), node: None, ask };
+    rogue.failure(wire::ADMIN, &frame::encode(&request, 0).unwrap())
+}
+
+#[test]
+fn a_record_is_taken_only_from_the_node_that_was_asked_to_run() {
+    let mesh = rhd_tests::Mesh::of(2);
+    deploy(&mesh[0], "n1");
+    let traces = Traces::new();
+    let asked = start(&mesh[0], "work", &json!([traces.text()]), "asked").unwrap().id;
+    for role in ["node", "member"] {
+        let rogue = Rogue::join_as(&mesh[0], role);
+        let error = bring(&rogue, asked);
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{role}: {error:?}");
+        // A member may change anything there: it is heard, and has no such folder.
+        let error = bring(&rogue, CallId::from_bytes([7; 16]));
+        let denied = error.kind == ErrorKind::PermissionDenied;
+        assert_eq!(denied, role == "node", "{role}: {error:?}");
+        rogue.end_served();
+    }
+    traces.go();
+    let record = mesh[0].home().join("runs/records").join(asked.to_string());
+    until("the record comes from where it ran", || record.join("meta").exists().then_some(()));
+    unharmed(&mesh[0]);
 }

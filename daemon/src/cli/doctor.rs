@@ -12,6 +12,7 @@ use rhd_protocol::{
     VERSION,
     api::Status,
     error::{ErrorInfo, ErrorKind},
+    wire::SOCKET_BUFFER,
 };
 use rhd_sdk::{Client, socket_path};
 use serde::Serialize;
@@ -70,6 +71,7 @@ pub(crate) async fn run(args: Args, cx: &Context, ui: &mut Ui) -> Result<(), Err
     });
     findings.extend(look_at_python(&python).await);
     findings.push(look_at_sandbox());
+    findings.extend(look_at_buffers(Path::new("/proc/sys")));
     if findings.iter().any(|f| f.verdict == Verdict::Fail) {
         ui.fail();
     }
@@ -240,6 +242,28 @@ fn look_at_sandbox() -> Finding {
     }
 }
 
+/// Whether sockets get the room that the mesh asks for; nothing where the system doesn't say.
+fn look_at_buffers(sys: &Path) -> Option<Finding> {
+    let limit = |name: &str| -> Option<usize> {
+        let path = sys.join(name.replace('.', "/"));
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let names = ["net.core.rmem_max", "net.core.wmem_max"];
+    let limits: Vec<_> = names.into_iter().filter_map(|n| Some((n, limit(n)?))).collect();
+    let small: Vec<_> = limits.iter().filter(|(_, bytes)| *bytes < SOCKET_BUFFER).collect();
+    if limits.is_empty() {
+        return None;
+    }
+    if small.is_empty() {
+        return Some(Finding::new("buffers", Verdict::Ok, "sockets hold what the mesh asks for"));
+    }
+    let found: Vec<_> = small.iter().map(|(name, bytes)| format!("{name} is {bytes}")).collect();
+    let raise: Vec<_> = small.iter().map(|(name, _)| format!("{name}={SOCKET_BUFFER}")).collect();
+    let found = format!("{}: large payloads lose packets on a busy machine", found.join(", "));
+    let hint = format!("sudo sysctl -w {}, then rhd down and rhd up --detach", raise.join(" "));
+    Some(Finding::new("buffers", Verdict::Warn, found).hint(hint))
+}
+
 async fn output(program: &str, args: &[&str]) -> Result<String, String> {
     let run = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
     match time::timeout(LOOK, run).await {
@@ -254,4 +278,26 @@ async fn output(program: &str, args: &[&str]) -> Result<String, String> {
 
 fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_buffers_are_named_with_what_raises_them() {
+        let sys = tempfile::tempdir().unwrap();
+        assert!(look_at_buffers(sys.path()).is_none(), "a system that doesn't say");
+        let core = sys.path().join("net/core");
+        fs::create_dir_all(&core).unwrap();
+        fs::write(core.join("rmem_max"), "212992\n").unwrap();
+        fs::write(core.join("wmem_max"), format!("{SOCKET_BUFFER}\n")).unwrap();
+        let finding = look_at_buffers(sys.path()).unwrap();
+        assert_eq!(finding.verdict, Verdict::Warn);
+        assert!(finding.found.contains("rmem_max is 212992"), "{}", finding.found);
+        assert!(finding.hint.contains(&format!("net.core.rmem_max={SOCKET_BUFFER}")));
+        assert!(!finding.hint.contains("wmem_max"), "{}", finding.hint);
+        fs::write(core.join("rmem_max"), "8388608\n").unwrap();
+        assert_eq!(look_at_buffers(sys.path()).unwrap().verdict, Verdict::Ok);
+    }
 }

@@ -13,7 +13,10 @@ use quinn::{
     congestion::{BbrConfig, CubicConfig, NewRenoConfig},
     crypto::rustls::QuicClientConfig,
 };
-use rhd_protocol::id::{NodeId, RealmId};
+use rhd_protocol::{
+    id::{NodeId, RealmId},
+    wire::SOCKET_BUFFER,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,9 +48,6 @@ const WINDOW: u32 = 16 * 1024 * 1024;
 const WINDOW_BEFORE: u32 = 64 * 1024;
 /// Above this, quinn-proto's search through its send buffer costs more than it brings.
 const SEND_WINDOW: u64 = 2 * 1024 * 1024;
-/// Bytes that a socket may hold for us. With the 208 KiB that Linux gives, one packet in twenty of a large
-/// payload found no room on a busy machine, and what was lost came some 30 ms later.
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Above this, ten segments in one system call pass 64 KiB, and sending breaks.
 const MAX_MTU: u16 = 6500;
 /// Packets after which an acknowledgement goes out by itself; with fewer it waits a moment for the

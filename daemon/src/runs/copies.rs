@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Runs, error,
-    folder::{self, Folder},
-    lock,
+    expected::Asked,
+    folder::{self, Folder, Meta},
+    lock, prune,
     records::Records,
     sealed::Sealed,
 };
@@ -40,10 +41,20 @@ impl Records {
         if from == self.admissions.me || folder.size() > self.config.copy_bytes {
             return;
         }
-        let sealed = Sealed { id, to: from, path: folder.path().to_owned() };
+        let sealed = Sealed { id, to: from };
         if self.sealed.try_send(sealed).is_err() {
-            tracing::warn!(run = %id, "its record stays here only: too many wait to be copied");
+            tracing::warn!(run = %id, "its record is not copied before the next start: too many are");
         }
+    }
+
+    /// Whether the node of the caller of a run that has ended may yet have a copy.
+    fn owes(&self, id: CallId) -> Option<Meta> {
+        let folder = self.folder(id);
+        if folder.is_settled() || self.is_open(id) || folder.size() > self.config.copy_bytes {
+            return None;
+        }
+        let owed = |meta: &Meta| !meta.copy && meta.from != self.admissions.me;
+        self.recorded(id).filter(owed).filter(|meta| meta.info.status != RunStatus::Running)
     }
 
     /// Has no copy of a run taken in from now on.
@@ -60,6 +71,50 @@ impl Runs {
     /// The records of runs that other nodes called, as they end; there is one reader.
     pub fn sealed(&self) -> Option<mpsc::Receiver<Sealed>> {
         lock(&self.records.told).take()
+    }
+
+    /// The records of other nodes' calls that these have yet to confirm, oldest first: those of the
+    /// lives before this one, too.
+    pub async fn unsettled(&self) -> Vec<Sealed> {
+        let found = self.records.blocking(|records| {
+            let owed = prune::ids(records).into_iter().filter_map(|id| records.owes(id));
+            let mut owed: Vec<Meta> = owed.collect();
+            owed.sort_unstable_by_key(|meta| meta.info.started_ms);
+            Ok(owed.iter().map(|meta| Sealed { id: meta.info.id, to: meta.from }).collect())
+        });
+        found.await.unwrap_or_default()
+    }
+
+    /// The folder of a record that its caller's node has yet to confirm.
+    pub async fn unsettled_at(&self, id: CallId) -> Option<PathBuf> {
+        let found = self.records.blocking(move |records| {
+            Ok(records.owes(id).map(|_| records.folder(id).path().to_owned()))
+        });
+        found.await.flatten()
+    }
+
+    /// Notes that the node of the caller has its copy, or wants none.
+    pub async fn settle(&self, id: CallId) {
+        self.records
+            .blocking(move |records| match records.folder(id).settle() {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                settled => settled,
+            })
+            .await;
+    }
+
+    /// Notes that `host` is asked to run a call under this name: its record may come from there, and
+    /// from nowhere else.
+    pub fn expect(&self, id: CallId, host: NodeId, name: &str) {
+        if let Err(error) = self.records.expected.note(id, Asked::new(host, name)) {
+            tracing::warn!(%error, run = %id, "its record will not be copied here");
+        }
+    }
+
+    /// The node that a call was sent to, if that is known.
+    pub fn expected_from(&self, id: CallId) -> Option<NodeId> {
+        self.records.expected.of(id).map(|asked| asked.host)
     }
 
     /// Where the copy of a record may come to, and how many bytes it may have; none where this node
@@ -86,7 +141,12 @@ impl Runs {
             let meta = came.read().filter(|meta| {
                 let ended = meta.info.status != RunStatus::Running;
                 let wanted = !lock(&records.removed).contains(&id);
-                meta.info.id == id && meta.from == me && meta.info.host == host && ended && wanted
+                let named = records
+                    .expected
+                    .of(id)
+                    .is_none_or(|asked| asked == Asked::new(asked.host, &meta.info.name));
+                let own = meta.info.id == id && meta.from == me && meta.info.host == host;
+                own && named && ended && wanted
             });
             let Some(mut meta) = meta else {
                 let _ = came.remove();

@@ -4,6 +4,7 @@
 //! <home>/runs/records/<call id>/meta      what it is and how it ended; replaced as a whole
 //!                               inputs    its arguments, as they came
 //!                               replies   its replies, as they went: frame after frame
+//!                               settled   empty; there once the node of its caller needs no copy
 //! <home>/runs/names/<hash>                the call id of the newest run of a name
 //! ```
 
@@ -150,6 +151,19 @@ impl Folder {
             fail @ Reply::Fail { .. } => Some((RunStatus::Error, fail, 0)),
             _ => None,
         }
+    }
+
+    /// Notes that the node of its caller has a copy, or wants none.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        match open_new(&self.path.join("settled")) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop),
+        }
+    }
+
+    /// Whether the node of its caller has a copy, or wants none.
+    pub(super) fn is_settled(&self) -> bool {
+        self.path.join("settled").exists()
     }
 
     /// Bytes on disk.

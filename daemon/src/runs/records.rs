@@ -19,6 +19,7 @@ use super::{
     Config,
     admitted::Admissions,
     error,
+    expected::Expected,
     folder::{Folder, Meta},
     grown::Grown,
     sealed::Sealed,
@@ -34,6 +35,8 @@ pub(super) struct Records {
     pub(super) recording: watch::Sender<HashMap<CallId, Claim>>,
     /// Where copies come to, until they are whole.
     pub(super) incoming: PathBuf,
+    /// Whose copies are taken in.
+    pub(super) expected: Expected,
     /// Runs whose records were removed lately: copies that are on their way are not taken in.
     pub(super) removed: Mutex<VecDeque<CallId>>,
     /// Records that are whole, and whoever takes them.

@@ -1,11 +1,9 @@
 //! Records that will not change any more, on their way to those who may have a copy.
 
-use std::path::PathBuf;
-
 use rhd_protocol::id::{CallId, NodeId};
 use tokio::sync::mpsc;
 
-/// Records that wait to be told of; what finds no room stays with its host only.
+/// Records that wait to be told of; what finds no room waits for the next start.
 const WAITING: usize = 1024;
 
 /// A record that will not change any more.
@@ -15,8 +13,6 @@ pub struct Sealed {
     pub id: CallId,
     /// The node of the caller.
     pub to: NodeId,
-    /// Its folder.
-    pub path: PathBuf,
 }
 
 /// Where records go that are told of.

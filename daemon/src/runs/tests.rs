@@ -290,7 +290,7 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
         let path = host.runs.records.folder(call.id).path().to_owned();
         if from != host.runs.records.admissions.me {
             let told = sealed.recv().await.unwrap();
-            assert_eq!((told.id, told.to, &told.path), (call.id, from, &path));
+            assert_eq!((told.id, told.to), (call.id, from));
         }
         let id = CallId::from_bytes([as_id; 16]);
         let (to, _) = caller.runs.room_for(id).await.unwrap().unwrap();
@@ -312,6 +312,8 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
     assert!(send(3, me, true, 3, "here").await.is_err(), "torn");
     assert!(send(4, me, false, 5, "here").await.is_err(), "another run");
     assert!(send(6, me, false, 6, "another").await.is_err(), "run by another node");
+    caller.runs.expect(CallId::from_bytes([7; 16]), stranger, "/a/other");
+    assert!(send(7, me, false, 7, "here").await.is_err(), "of another name");
     assert!(caller.runs.has_copy(id).await);
     assert_eq!(caller.runs.room_for(id).await.unwrap(), None, "it is here");
     let info = caller.runs.info(id, None).await.unwrap();

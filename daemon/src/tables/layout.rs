@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use percent_encoding::percent_decode_str;
@@ -37,6 +37,8 @@ pub(super) struct Part {
 pub(super) struct Root {
     path: PathBuf,
     opened: Opened,
+    /// Held while its files are listed: none comes or goes meanwhile.
+    listing: Arc<RwLock<()>>,
 }
 
 #[derive(Debug)]
@@ -63,12 +65,17 @@ impl Root {
         } else {
             return Err(TableError::broken(path)(&"it is neither a file nor a folder"));
         };
-        Ok(Self { path: path.into(), opened })
+        Ok(Self { path: path.into(), opened, listing: Arc::default() })
     }
 
     /// What is in an object store.
     pub(super) fn far(path: PathBuf, far: Far) -> Self {
-        Self { path, opened: Opened::Far(far) }
+        Self { path, opened: Opened::Far(far), listing: Arc::default() }
+    }
+
+    /// The same, whose files are listed while nobody holds this alone.
+    pub(super) fn listed_under(self, listing: Arc<RwLock<()>>) -> Self {
+        Self { listing, ..self }
     }
 }
 
@@ -86,11 +93,14 @@ pub(super) struct Layout {
 impl Layout {
     /// Looks for the files of the wanted partitions.
     pub(super) fn of(root: Root, only: &[Only]) -> Result<Self, TableError> {
-        let Root { path, opened } = root;
+        let Root { path, opened, listing } = root;
         let mut layout = Self { root: path, opened, parts: Vec::new(), keys: Vec::new() };
         match layout.opened {
             Opened::File(_) => layout.parts.push(Part { path: String::new(), keys: Vec::new() }),
-            Opened::Folder(_) => layout.walk("", &mut Vec::new(), only, &mut 0)?,
+            Opened::Folder(_) => {
+                let _held = listing.read().unwrap_or_else(PoisonError::into_inner);
+                layout.walk("", &mut Vec::new(), only, &mut 0)?;
+            }
             Opened::Far(_) => layout.gather(only)?,
         }
         layout.parts.sort_by(|a, b| a.path.cmp(&b.path));

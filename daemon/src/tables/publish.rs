@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
 };
 
 use rustix::{
@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{error::TableError, layout::Root, plan::Plan, unify::Unified};
+use super::{adding, error::TableError, layout::Root, plan::Plan, unify::Unified};
 
 /// Files that may be in a table's folder and are no part of it.
 const BESIDE: &[&str] = &["_SUCCESS", "_metadata", "_common_metadata"];
@@ -30,6 +30,8 @@ pub(super) struct Published {
     retired: Mutex<Vec<(PathBuf, Weak<Held>)>>,
     /// Held by the one who writes, so that one change comes after the other.
     writing: Mutex<()>,
+    /// Held by those who list the files of a table; alone, by the one who adds some.
+    listing: Arc<RwLock<()>>,
 }
 
 /// What a table was when somebody began to read it.
@@ -52,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Removes what nobody needs; what can't be removed now is tried again with the next change.
-fn clear(path: &Path) {
+pub(super) fn clear(path: &Path) {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -66,9 +68,13 @@ fn clear(path: &Path) {
 impl Published {
     /// Opens a table, whose files stay as long as what comes with it.
     pub(super) fn open(&self, path: &Path) -> Result<(Root, Arc<Held>), TableError> {
+        if adding::is_unfinished(path) {
+            let _turn = lock(&self.writing);
+            adding::finish(path, &self.listing)?;
+        }
         // Held so that what is opened is what others hold under this path.
         let mut read = lock(&self.read);
-        let root = Root::open(path)?;
+        let root = Root::open(path)?.listed_under(self.listing.clone());
         if read.len() > MANY {
             read.retain(|_, held| held.strong_count() > 0);
         }
@@ -190,29 +196,7 @@ impl Published {
             }
             Ok(_) => {}
         }
-        let old = Plan::open(Root::open(path)?, &[])?;
-        fits(&old, &new)?;
-        let mut moved: Vec<PathBuf> = Vec::new();
-        for part in &new.layout.parts {
-            let (from, to) = (with.join(&part.path), path.join(&part.path));
-            let done = to
-                .parent()
-                .map_or(Ok(()), fs::create_dir_all)
-                .map_err(TableError::file("create the folder of", &to))
-                .and_then(|()| place(&from, &to));
-            if let Err(error) = done {
-                // None of it, rather than some.
-                for to in &moved {
-                    clear(to);
-                }
-                return Err(error);
-            }
-            moved.push(to);
-        }
-        for to in &moved {
-            sync_folder(to.parent());
-        }
-        clear(with);
+        adding::add(path, with, &new, &self.listing)?;
         Ok(rows)
     }
 }
@@ -232,14 +216,14 @@ fn settled(folder: &Path) -> Result<Plan, TableError> {
 }
 
 /// Has a folder's names on its disk, where its file system can.
-fn sync_folder(folder: Option<&Path>) {
+pub(super) fn sync_folder(folder: Option<&Path>) {
     if let Some(Ok(folder)) = folder.map(fs::File::open) {
         let _ = folder.sync_all();
     }
 }
 
 /// Renames to where nothing is yet.
-fn place(from: &Path, to: &Path) -> Result<(), TableError> {
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), TableError> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => {
             fs::rename(from, to).map_err(TableError::file("write", to))

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{error::TableError, layout::Root, plan::Plan, read, shuffle::Dice, stats};
 
+mod added;
 mod hostile;
 mod served;
 
