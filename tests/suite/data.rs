@@ -67,7 +67,9 @@ fn killed_at_any_moment_a_node_has_all_that_it_said_it_has() {
     let far: Vec<Content> = (0..4)
         .map(|n| {
             let name = format!("far{n}");
-            put(mesh[1].home(), &noise(12 << 20, 1000 + n), Some(&name)).unwrap()
+            // Of the one store and of the other.
+            let size = if n % 2 == 0 { 12 << 20 } else { 3 << 20 };
+            put(mesh[1].home(), &noise(size, 1000 + n), Some(&name)).unwrap()
         })
         .collect();
     let acknowledged: Mutex<Vec<(String, Hash)>> = Mutex::default();
@@ -85,7 +87,8 @@ fn killed_at_any_moment_a_node_has_all_that_it_said_it_has() {
                     if !running() {
                         return;
                     }
-                    let bytes = noise(rng.random_range(1..600_000), round * 1000 + n);
+                    let more = if n % 4 == 3 { 10 << 20 } else { 0 };
+                    let bytes = noise(more + rng.random_range(1..600_000), round * 1000 + n);
                     let name = format!("w{}", n % 5);
                     *attempted.lock().unwrap() = vec![(name.clone(), Hash::of(&bytes))];
                     let Ok(content) = put(&home, &bytes, Some(&name)) else { return };

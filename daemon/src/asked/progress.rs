@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,9 +23,14 @@ const EVERY: Duration = Duration::from_millis(250);
 /// How far back the rate looks.
 const LATELY: Duration = Duration::from_secs(3);
 
-/// Counts what has come.
-#[derive(Debug, Default)]
+/// Counts what has come; clones share it.
+#[derive(Debug, Default, Clone)]
 pub struct Meter {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -30,18 +38,18 @@ pub struct Meter {
 impl Meter {
     /// Sets where a transfer starts, and where it ends.
     pub fn start(&self, done: u64, total: u64) {
-        self.done.store(done, Ordering::Relaxed);
-        self.total.store(total, Ordering::Relaxed);
+        self.counts.done.store(done, Ordering::Relaxed);
+        self.counts.total.store(total, Ordering::Relaxed);
     }
 
     /// Counts bytes that have come.
     pub fn add(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn read(&self) -> (u64, u64) {
-        let total = self.total.load(Ordering::Relaxed);
-        (self.done.load(Ordering::Relaxed).min(total), total)
+        let total = self.counts.total.load(Ordering::Relaxed);
+        (self.counts.done.load(Ordering::Relaxed).min(total), total)
     }
 }
 

@@ -22,6 +22,7 @@ use rhd_protocol::{
     pieces::PIECE,
 };
 use tokio::time::{sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     ANSWER, Data, Shelf,
@@ -31,7 +32,7 @@ use super::{
     lock,
     store::blocking,
 };
-use crate::{asked::Meter, mesh::Route};
+use crate::{asked::Meter, background, mesh::Route};
 
 /// Ranges of chunks that are asked for start and end at a multiple of this.
 const GRAIN: u64 = 64 * 1024;
@@ -91,6 +92,7 @@ pub(super) async fn range(
 }
 
 /// How a content comes.
+#[derive(Clone)]
 enum Way {
     /// In the encoding of iroh-blobs.
     Chunks,
@@ -284,11 +286,17 @@ async fn ask(
     if free < needed.saturating_add(reserve) {
         return Err(DataError::DiskFull { needed, free, reserve });
     }
-    let got = match way {
-        Way::Chunks => chunks::get(data, node, hash, piece.clone(), meter).await?,
-        Way::Pieces(opened) => pieces::get(data, node, opened, hash, piece.clone(), meter).await?,
+    let get = {
+        let (data, way, piece, meter) = (data.clone(), way.clone(), piece.clone(), meter.clone());
+        async move {
+            match &way {
+                Way::Chunks => chunks::get(&data, node, hash, piece, &meter).await,
+                Way::Pieces(opened) => pieces::get(&data, node, opened, hash, piece, &meter).await,
+            }
+        }
     };
-    let fault = match got {
+    let got = AbortOnDropHandle::new(background::tasks().spawn(get)).await;
+    let fault = match got.map_err(DataError::store("fetch for"))?? {
         None => return Ok(Input::Got { node, piece }),
         Some(fault) => fault,
     };

@@ -148,6 +148,8 @@ async fn a_large_content_is_stored_once_read_in_ranges_and_there_after_a_restart
         assert_eq!(read.await.unwrap(), bytes[at as usize..end as usize], "{at} {len}");
     }
     // What proves it can be made anew.
+    shelf.store.close().await;
+    drop(shelf);
     std::fs::write(dir.join("large").join(format!("{hash}.tree")), b"torn").unwrap();
     let shelf = Arc::new(Shelf::open(dir, config()).await.unwrap());
     assert_eq!(read(&shelf, hash, SIZE as u64).await.unwrap(), bytes);
