@@ -31,6 +31,7 @@ use super::{
     large::{self, Opened},
     lock,
     store::blocking,
+    verify,
 };
 use crate::{asked::Meter, background, mesh::Route};
 
@@ -107,7 +108,15 @@ impl Way {
         if !large::is_large(size) {
             return Ok(Self::Chunks);
         }
-        let item = match store.large(hash) {
+        let mut begun = store.large(hash);
+        if let Some(item) = begun.clone()
+            && let Err(error @ DataError::Damaged { .. }) =
+                blocking(move || item.open().map(drop)).await
+        {
+            verify::found(&data.shelf, hash, &error).await;
+            begun = None;
+        }
+        let item = match begun {
             Some(item) => item,
             None if store.chunks(hash).await?.total_bytes() > 0 => return Ok(Self::Chunks),
             None => match pieces::begin(data, content, from).await? {

@@ -62,7 +62,13 @@ pub(super) async fn begin(
 
 /// Leaves out what takes no space at the holder, where it is zeros indeed.
 fn leave(opened: &Opened, size: u64, holes: &[(u64, u64)]) -> Result<(), DataError> {
+    let mut last = 0;
     for (first, end) in holes {
+        // In order, so that no piece is looked at twice.
+        if *first < last {
+            return Ok(());
+        }
+        last = *end;
         for index in *first..(*end).min(pieces::count(size)) {
             let len = pieces::span(index, size).1 as usize;
             if !opened.leave_hole(index, &ZEROS[..len])? {

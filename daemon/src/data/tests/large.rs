@@ -293,6 +293,22 @@ async fn a_part_that_is_left_is_gone_on_with_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_somebody_removed_comes_anew() {
+    let nodes = Node::linked(&["a", "b"]).await;
+    let bytes = noise(SIZE, 12);
+    let content = nodes[1].put(&bytes).await;
+    for ending in ["part", "tree"] {
+        act(&nodes[1], Acts::Cuts(2));
+        nodes[0].fetch(&content).await.unwrap_err();
+        let path = large_file(&nodes[0], content.hash).with_extension(ending);
+        std::fs::remove_file(path).unwrap();
+    }
+    act(&nodes[1], Acts::Honest);
+    drop(nodes[0].fetch(&content).await.unwrap());
+    assert_eq!(nodes[0].read(&content).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_is_found_removed_and_mended_by_a_peer() {
     let truncate =
         |path: &Path| std::fs::File::options().write(true).open(path).unwrap().set_len(99).unwrap();
