@@ -1,11 +1,12 @@
 //! The store: an iroh-blobs `FsStore`, and beside it large contents in files of their own. Both verify
 //! all that they write and all that they serve.
 
+mod content;
+mod opened;
+
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     fs,
-    ops::Range,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -17,20 +18,16 @@ use futures::{Stream, StreamExt as _};
 use iroh_blobs::{
     BlobFormat,
     api::blobs::{AddPathOptions, BlobStatus, ImportMode},
-    api::{Store as Content, TempTag, blobs::Bitfield, blobs::EncodedItem},
-    protocol::{ChunkRanges, ChunkRangesExt as _},
-    store::fs::{
-        FsStore,
-        options::{BatchOptions, InlineOptions, Options, PathOptions},
-    },
+    api::{Store as Content, TempTag, blobs::Bitfield},
+    store::fs::FsStore,
 };
-use rhd_protocol::{data::CHUNK, id::Hash, pieces::PIECE};
-use tokio::runtime::Handle;
+use rhd_protocol::id::Hash;
 
+pub(super) use self::content::hash_of;
+use self::opened::Opened;
 use super::{
     error::DataError,
-    gc::Sweeper,
-    large::{Item, Large, Opened as OpenedLarge, Source, Staged},
+    large::{Item, Large, Source, Staged},
 };
 use crate::{background, folders::Values, framed::Body};
 
@@ -38,8 +35,6 @@ use crate::{background, folders::Values, framed::Body};
 const OPEN: usize = 64;
 /// How long one stays open after it was read.
 const LINGER: Duration = Duration::from_secs(5);
-/// Pieces that are read before they are asked for.
-const AHEAD: usize = 2;
 
 /// The same hash as the store writes it.
 pub(super) fn iroh_hash(hash: Hash) -> iroh_blobs::Hash {
@@ -69,59 +64,8 @@ pub(super) struct Store {
     failed: Arc<tokio::sync::Mutex<bool>>,
 }
 
-#[derive(Debug, Clone)]
-struct Opened {
-    files: FsStore,
-    sweeper: Arc<Sweeper>,
-}
-
 /// Every content of a store with its size, partial ones included.
 pub(super) type Held = Vec<(Hash, u64)>;
-
-impl Opened {
-    async fn open(dir: &Path) -> Result<(Self, Held), DataError> {
-        let (sweeper, collector) = Sweeper::new();
-        let options = Options {
-            path: PathOptions::new(dir),
-            inline: InlineOptions::default(),
-            batch: BatchOptions::default(),
-            gc: Some(collector),
-        };
-        // It makes threads of its own, which are like the one that makes them.
-        let (runtime, path) = (Handle::current(), dir.join("blobs.db"));
-        let load = move || runtime.block_on(FsStore::load_with_opts(path, options));
-        let files = background::spawn(load).await.map_err(DataError::store("open"))?;
-        let files = files.map_err(DataError::store("open"))?;
-        let hashes = files.list().hashes().await.map_err(DataError::store("list"))?;
-        remove_orphans(dir, &hashes.iter().map(|hash| hash.to_hex()).collect())?;
-        let mut held = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            let size = match files.status(hash).await.map_err(DataError::store("list"))? {
-                BlobStatus::Complete { size } => size,
-                BlobStatus::Partial { size } => size.unwrap_or(0),
-                BlobStatus::NotFound => continue,
-            };
-            held.push((our_hash(hash), size));
-        }
-        Ok((Self { files, sweeper: Arc::new(sweeper) }, held))
-    }
-}
-
-/// Removes files that a killed process left, which the store's table does not know.
-fn remove_orphans(dir: &Path, known: &HashSet<String>) -> Result<(), DataError> {
-    for (folder, any) in [("temp", true), ("data", false)] {
-        let folder = dir.join(folder);
-        for entry in fs::read_dir(&folder).map_err(DataError::file("read", &folder))? {
-            let path = entry.map_err(DataError::file("read", &folder))?.path();
-            let of = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if any || !known.contains(of) {
-                tracing::debug!(path = %path.display(), "left behind, removed");
-                fs::remove_file(&path).map_err(DataError::file("remove", &path))?;
-            }
-        }
-    }
-    Ok(())
-}
 
 impl Store {
     /// Opens it, and says what is in it.
@@ -265,7 +209,7 @@ impl Store {
         let store = DataError::store::<iroh_blobs::api::RequestError>;
         let tag = match body {
             Body::Inline(bytes) => self.files().add_bytes(bytes).temp_tag().await,
-            beside => self.files().add_stream(chunks_of(beside)).await.temp_tag().await,
+            beside => self.files().add_stream(content::of_body(beside)).await.temp_tag().await,
         };
         self.added(tag.map_err(store("write"))?).await
     }
@@ -311,28 +255,9 @@ impl Store {
     ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
         let end = at.saturating_add(len);
         match self.large.get(hash) {
-            Some(item) => read_pieces(item, at..end).left_stream(),
-            None => self.read_chunks(hash, at..end).right_stream(),
+            Some(item) => content::of_pieces(item, at..end).left_stream(),
+            None => content::of_chunks(&self.files(), hash, at..end).right_stream(),
         }
-    }
-
-    fn read_chunks(
-        &self,
-        hash: Hash,
-        wanted: Range<u64>,
-    ) -> impl Stream<Item = Result<Bytes, DataError>> + Send + use<> {
-        let ranges = ChunkRanges::bytes(wanted.clone());
-        let items = Box::pin(self.files().export_bao(iroh_hash(hash), ranges).stream());
-        items.filter_map(move |item| {
-            let cut = match item {
-                EncodedItem::Leaf(leaf) => cut(leaf.data, leaf.offset, &wanted).map(Ok),
-                EncodedItem::Error(error) => {
-                    Some(Err(DataError::Damaged { hash, why: error.to_string() }))
-                }
-                _ => None,
-            };
-            std::future::ready(cut)
-        })
     }
 
     /// Writes a large content to a file that is empty; whether it is one.
@@ -378,89 +303,9 @@ pub(super) async fn blocking<T: Send + 'static>(
     background::spawn(work).await.map_err(DataError::store("use a thread"))?
 }
 
-/// Reads pieces on a thread for it.
-fn read_pieces(
-    item: Arc<Item>,
-    wanted: Range<u64>,
-) -> impl Stream<Item = Result<Bytes, DataError>> + Send {
-    let (tx, mut rx) = tokio::sync::mpsc::channel(AHEAD);
-    background::spawn(move || {
-        let read = |opened: OpenedLarge| {
-            let wanted = wanted.start..wanted.end.min(opened.size());
-            let first = wanted.start / PIECE;
-            for index in first..wanted.end.div_ceil(PIECE) {
-                let Some(bytes) = cut(opened.read(index)?, index * PIECE, &wanted) else { break };
-                if tx.blocking_send(Ok(bytes)).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = item.open().and_then(read) {
-            let _ = tx.blocking_send(Err(error));
-        }
-    });
-    futures::stream::poll_fn(move |cx| rx.poll_recv(cx))
-}
-
-/// What of these bytes, the first of which is at `at`, is wanted.
-fn cut(bytes: Bytes, at: u64, wanted: &Range<u64>) -> Option<Bytes> {
-    let last = at + bytes.len() as u64;
-    let (from, to) = (wanted.start.clamp(at, last), wanted.end.clamp(at, last));
-    let cut = bytes.slice((from - at) as usize..(to - at) as usize);
-    (!cut.is_empty()).then_some(cut)
-}
-
 /// Content that was just stored.
 #[derive(Debug)]
 pub(super) struct Added {
     pub(super) hash: Hash,
     _tag: TempTag,
-}
-
-/// A payload in pieces, read on a thread for it.
-fn chunks_of(body: Body) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static {
-    let (tx, mut rx) = tokio::sync::mpsc::channel(2);
-    background::spawn(move || {
-        let mut at = 0;
-        while at < body.len() {
-            let chunk = match &body {
-                Body::Inline(bytes) => Ok(bytes.slice(at as usize..)),
-                Body::Beside(payload) => payload.chunk(at, CHUNK),
-            };
-            at += chunk.as_ref().map_or(u64::MAX - at, |chunk| chunk.len() as u64);
-            if tx.blocking_send(chunk).is_err() {
-                return;
-            }
-        }
-    });
-    futures::stream::poll_fn(move |cx| rx.poll_recv(cx))
-}
-
-/// The hash of a body; on a thread for it where that takes a while.
-pub(super) async fn hash_of(body: &Body) -> Result<Hash, DataError> {
-    if let Body::Inline(bytes) = body
-        && bytes.len() <= CHUNK
-    {
-        return Ok(Hash::of(bytes));
-    }
-    let body = body.clone();
-    let work = background::spawn(move || {
-        let mut hasher = blake3::Hasher::new();
-        match &body {
-            Body::Inline(bytes) => {
-                hasher.update(bytes);
-            }
-            Body::Beside(payload) => {
-                let mut at = 0;
-                while at < payload.len() {
-                    let chunk = payload.chunk(at, CHUNK)?;
-                    at += chunk.len() as u64;
-                    hasher.update(&chunk);
-                }
-            }
-        }
-        std::io::Result::Ok(Hash::from_bytes(*hasher.finalize().as_bytes()))
-    });
-    work.await.map_err(DataError::store("read"))?.map_err(DataError::store("read"))
 }
