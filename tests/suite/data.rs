@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -149,6 +149,9 @@ fn killed_at_any_moment_a_node_has_all_that_it_said_it_has() {
     }
 }
 
+/// What the small one takes when it is not made smaller.
+const SIZE: &str = "96m";
+
 /// A small file system of its own, gone with this.
 struct Small(PathBuf);
 
@@ -176,8 +179,25 @@ impl Small {
         }
     }
 
+    /// Leaves only a few MiB more than is written: at once, however fast somebody else writes.
+    fn shrink(&self) {
+        until("the disk is smaller", || {
+            let stat = rustix::fs::statvfs(&self.0).unwrap();
+            let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+            // What is used by then does not go: then it fails, and is tried again.
+            self.resize(&(used + (8 << 20)).to_string()).then_some(())
+        });
+    }
+
+    fn resize(&self, size: &str) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0);
+        mount.stderr(Stdio::null()).status().unwrap().success()
+    }
+
     fn free(&self) {
         fs::remove_file(self.0.join("filler")).unwrap();
+        assert!(self.resize(SIZE));
     }
 }
 
@@ -187,11 +207,18 @@ impl Drop for Small {
     }
 }
 
+/// What of parts of large contents is on disk.
+fn come(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let parts = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "part"));
+    parts.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.blocks()).sum()
+}
+
 #[test]
 fn a_disk_that_fills_up_under_a_transfer_is_said_and_the_rest_comes_later() {
     let source = Node::start("source");
     let target = Node::prepare("target").flags(&["--set", "data.reserve=4000000"]);
-    let disk = Small::mount(target.home().join("data"), "96m");
+    let disk = Small::mount(target.home().join("data"), SIZE);
     let target = target.up();
     target.join(&source.invite(1));
     let bytes = noise(60 << 20, 1);
@@ -209,24 +236,17 @@ fn a_disk_that_fills_up_under_a_transfer_is_said_and_the_rest_comes_later() {
 
     // It fills while the transfer runs: nearly, then to the last byte.
     for but in [1_500_000, 0] {
-        let filled = AtomicBool::new(false);
-        let ask_for = DataAsk::Fetch {
-            content: content.clone(),
-            name: None,
-            from: vec![],
-            origin: Origin::default(),
-        };
-        let failed = ask(target.home(), async |client| {
-            client
-                .data::<BlobInfo>(None, ask_for, &[], |_, moved| {
-                    if moved.is_some() && !filled.swap(true, Ordering::Relaxed) {
-                        disk.fill(but);
-                    }
-                })
-                .await
+        let parts = disk.0.join("large");
+        let before = come(&parts);
+        let failed = thread::scope(|scope| {
+            scope.spawn(|| {
+                until("more has come", || (come(&parts) > before).then_some(()));
+                disk.shrink();
+                disk.fill(but);
+            });
+            fetch(target.home(), &content, None)
         });
         let failed = failed.expect_err("there was no room for it");
-        assert!(filled.load(Ordering::Relaxed));
         assert_eq!(failed.kind, ErrorKind::QueueFull, "{failed}");
         assert!(failed.hint.contains("free some space"), "{failed:?}");
         if but > 0 {
