@@ -4,6 +4,9 @@
 //! node id dialed and open nothing more on the other one, which the lower node closes once nothing
 //! runs on it. A connection from a new incarnation of a peer (it started anew, or joined) always
 //! takes the place of the old one.
+//!
+//! Who dials several addresses at once keeps the connection that it hears of first, and the other side
+//! can't tell which that is: it uses the last, and when that closes, the one before.
 
 use std::{
     collections::HashMap,
@@ -35,6 +38,9 @@ const SIMULTANEOUS: Duration = Duration::from_secs(10);
 /// How often a connection that lost is looked at, to close it when nothing runs on it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Open connections to one peer that are remembered.
+const WAYS: usize = 8;
+
 /// Codes with which connections are closed.
 pub(super) mod code {
     /// Both sides dialed; another connection is in use.
@@ -64,6 +70,12 @@ impl Link {
     /// Where the peer is.
     pub(super) fn addr(&self) -> SocketAddr {
         self.connection.remote_address()
+    }
+
+    /// Whether this node dialed it.
+    #[cfg(test)]
+    pub(super) fn dialed(&self) -> bool {
+        self.dialed
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -101,7 +113,8 @@ pub(super) struct Links {
 
 struct Inner {
     me: NodeId,
-    table: RwLock<HashMap<NodeId, Arc<Link>>>,
+    /// The open connections to each peer; the last one is its link.
+    table: RwLock<HashMap<NodeId, Vec<Arc<Link>>>>,
     /// Counts changes of the table, for those who wait for a link.
     changed: watch::Sender<u64>,
     acceptors: Mutex<HashMap<String, mpsc::Sender<Stream>>>,
@@ -139,12 +152,14 @@ impl Links {
 
     /// The link to a peer.
     pub(super) fn get(&self, peer: NodeId) -> Option<Arc<Link>> {
-        self.inner.table.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+        let table = self.inner.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&peer)?.last().cloned()
     }
 
     /// All links.
     pub(super) fn all(&self) -> Vec<Arc<Link>> {
-        self.inner.table.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let table = self.inner.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter_map(|ways| ways.last().cloned()).collect()
     }
 
     /// Waits for a link to `peer`.
@@ -190,42 +205,56 @@ impl Links {
         let used = self.place(&link);
         tokio::spawn(serve(self.clone(), link.clone()));
         if used {
-            self.inner.changed.send_modify(|n| *n += 1);
-            let events = self.inner.events.clone();
-            tokio::spawn(async move { events.send(LinkEvent::Up(link)).await });
+            let links = self.clone();
+            tokio::spawn(async move { links.tell(LinkEvent::Up(link)).await });
         }
     }
 
-    /// Puts the link into the table, unless the one that is there is to be kept.
+    async fn tell(&self, event: LinkEvent) {
+        self.inner.changed.send_modify(|n| *n += 1);
+        let _ = self.inner.events.send(event).await;
+    }
+
+    /// Puts the link into the table; whether it is the one that is used.
     fn place(&self, link: &Arc<Link>) -> bool {
         let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
-        let old = table.get(&link.peer).filter(|old| old.connection.close_reason().is_none());
+        let ways = table.entry(link.peer).or_default();
+        ways.retain(|way| way.connection.close_reason().is_none());
+        ways.retain(|way| {
+            let same = way.incarnation == link.incarnation;
+            if !same {
+                way.connection.close(code::REPLACED.into(), b"replaced");
+            }
+            same
+        });
         let lower_dialed = |l: &Link| l.dialed == (self.inner.me < l.peer);
-        if let Some(old) = old.cloned() {
-            if old.incarnation != link.incarnation {
-                old.connection.close(code::REPLACED.into(), b"replaced");
-            } else {
-                let at_once = old.since.elapsed() < SIMULTANEOUS;
-                let keep_old = at_once && lower_dialed(&old) && !lower_dialed(link);
-                let loser = if keep_old { link.clone() } else { old };
-                if self.inner.me < link.peer {
-                    tokio::spawn(close_when_idle(loser));
-                }
-                if keep_old {
-                    return false;
-                }
+        let mut used = true;
+        if let Some(old) = ways.last().cloned() {
+            let at_once = old.since.elapsed() < SIMULTANEOUS;
+            used = !(at_once && lower_dialed(&old) && !lower_dialed(link));
+            let loser = if used { old } else { link.clone() };
+            if self.inner.me < link.peer {
+                tokio::spawn(close_when_idle(self.clone(), loser));
             }
         }
-        table.insert(link.peer, link.clone());
-        true
+        ways.insert(if used { ways.len() } else { 0 }, link.clone());
+        if ways.len() > WAYS {
+            ways.remove(0);
+        }
+        used
     }
 
-    fn remove(&self, link: &Arc<Link>) -> bool {
+    /// Takes a link that has closed out of the table; what that changes.
+    fn remove(&self, link: &Arc<Link>) -> Option<LinkEvent> {
         let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
-        match table.get(&link.peer) {
-            Some(current) if Arc::ptr_eq(current, link) => table.remove(&link.peer).is_some(),
-            _ => false,
+        let ways = table.get_mut(&link.peer)?;
+        let was_used = ways.last().is_some_and(|used| Arc::ptr_eq(used, link));
+        ways.retain(|way| !Arc::ptr_eq(way, link) && way.connection.close_reason().is_none());
+        let next = ways.last().cloned();
+        if next.is_none() {
+            table.remove(&link.peer);
         }
+        was_used.then(|| next.map_or(LinkEvent::Down(link.peer), LinkEvent::Up))
     }
 
     /// Hands a stream to those who take its protocol.
@@ -240,17 +269,21 @@ impl Links {
     /// Closes all links and lets go of them.
     pub(super) fn close_all(&self, code: u32, reason: &[u8]) {
         let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
-        for (_, link) in table.drain() {
+        for link in table.drain().flat_map(|(_, ways)| ways) {
             link.connection.close(code.into(), reason);
         }
     }
 }
 
-async fn close_when_idle(link: Arc<Link>) {
+async fn close_when_idle(links: Links, link: Arc<Link>) {
     loop {
         tokio::select! {
             _ = link.connection.closed() => return,
             () = tokio::time::sleep(LINGER) => {}
+        }
+        if links.get(link.peer).is_some_and(|used| Arc::ptr_eq(&used, &link)) {
+            // The one that it had lost to has closed.
+            return;
         }
         if link.is_idle() {
             link.connection.close(code::DUPLICATE.into(), b"duplicate");
@@ -275,10 +308,9 @@ async fn serve(links: Links, link: Arc<Link>) {
             }
         }
     };
-    if links.remove(&link) {
+    if let Some(event) = links.remove(&link) {
         tracing::debug!(peer = %link.peer.short(), %reason, "link down");
-        links.inner.changed.send_modify(|n| *n += 1);
-        let _ = links.inner.events.send(LinkEvent::Down(link.peer)).await;
+        links.tell(event).await;
     }
 }
 

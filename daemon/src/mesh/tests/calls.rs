@@ -121,3 +121,41 @@ async fn a_new_life_of_a_peer_takes_the_place_of_its_dead_link() {
     assert_eq!(a.reversed(&b, b"ab").await, b"ba");
     drop(old);
 }
+
+#[tokio::test]
+async fn a_connection_that_its_dialer_lets_go_leaves_the_one_before() {
+    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    a.serve_reverse();
+    a.admit(&b).await;
+    let (mine, theirs) = (a.mesh.me(), b.mesh.me());
+    let at = |node: &Node, peer| {
+        let link = node.mesh.inner.links.get(peer);
+        link.map(|link| (link.connection.stable_id(), link.connection.remote_address()))
+    };
+    let before = at(&a, theirs);
+    let endpoint = &b.mesh.inner.endpoint;
+    let other = soon(endpoint.dial(a.mesh.listen_addrs()[0], tls::ALPN_DATA, Some(mine))).await;
+    // As it was there last, it is used, if it was b that dialed the one before.
+    let settled = || async { tokio::time::sleep(Duration::from_millis(5)).await };
+    let first = a.mesh.inner.links.get(theirs).unwrap();
+    let replaced = !first.dialed() || mine > theirs;
+    soon(async {
+        while replaced && at(&a, theirs) == before {
+            settled().await;
+        }
+    })
+    .await;
+    drop(other.unwrap());
+    soon(async {
+        while at(&a, theirs) != before {
+            settled().await;
+        }
+    })
+    .await;
+    let mut stream = soon(b.mesh.open(mine, "reverse/1", Priority::Call)).await.unwrap();
+    stream.send.write_all(b"abc").await.unwrap();
+    stream.send.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.recv.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"cba");
+}
