@@ -32,6 +32,8 @@ pub(super) async fn all(shelf: &Arc<Shelf>, out: &Out) -> Result<Verified, DataE
                     found.blobs += 1;
                     found.bytes += size;
                 }
+                // It could not be read; it may be as it should be.
+                Err(error) if !is_damage(&error) => return Err(error),
                 Err(error) => {
                     gc::forget(shelf, hash).await?;
                     let names = shelf.names.of(hash);
@@ -58,8 +60,15 @@ async fn one(shelf: &Shelf, hash: Hash, size: u64, meter: &Meter) -> Result<(), 
     }
 }
 
+fn is_damage(error: &DataError) -> bool {
+    matches!(error, DataError::Damaged { .. })
+}
+
 /// Removes content that a read has found to be damaged, so that the next one fetches it anew.
 pub(super) async fn found(shelf: &Arc<Shelf>, hash: Hash, error: &DataError) {
+    if !is_damage(error) {
+        return;
+    }
     tracing::warn!(hash = %hash.short(), %error, "removed, to be fetched anew");
     if let Err(error) = gc::forget(shelf, hash).await {
         tracing::warn!(hash = %hash.short(), %error, "could not be removed");

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     ops::Range,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -90,7 +91,7 @@ impl Item {
             true => File::open(self.path(true)),
             false => Err(e),
         });
-        let file = file.map_err(|e| self.damaged(e.to_string()))?;
+        let file = file.map_err(|e| self.unread("open", e))?;
         Ok(Opened { item: self.clone(), file, values })
     }
 
@@ -109,6 +110,17 @@ impl Item {
 
     fn path(&self, whole: bool) -> PathBuf {
         path(&self.dir, self.hash, if whole { "" } else { PART })
+    }
+
+    /// What an error of its file means: what is damaged is removed, so that nothing else may be said
+    /// to be.
+    fn unread(&self, operation: &'static str, error: io::Error) -> DataError {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+                self.damaged(error.to_string())
+            }
+            _ => DataError::file(operation, self.path(self.is_whole()))(error),
+        }
     }
 
     fn damaged(&self, why: String) -> DataError {
@@ -141,7 +153,7 @@ impl Item {
                 Ok(values)
             }
             Ok(_) => Err(self.damaged("its bytes have another hash".into())),
-            Err(error) => Err(self.damaged(error.to_string())),
+            Err(error) => Err(self.unread("read", error)),
         }
     }
 }
@@ -184,7 +196,7 @@ impl Opened {
     fn read_into(&self, index: u64, bytes: &mut [u8]) -> Result<(), DataError> {
         let at = pieces::span(index, self.item.size).0;
         let read = self.file.read_exact_at(bytes, at);
-        read.map_err(|e| self.item.damaged(format!("piece {index}: {e}")))?;
+        read.map_err(|e| self.item.unread("read", e))?;
         match self.is_piece(index, bytes) {
             true => Ok(()),
             false => Err(self.item.damaged(format!("piece {index} has another hash"))),
