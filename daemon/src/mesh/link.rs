@@ -249,7 +249,8 @@ impl Links {
         let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
         let ways = table.get_mut(&link.peer)?;
         let was_used = ways.last().is_some_and(|used| Arc::ptr_eq(used, link));
-        ways.retain(|way| !Arc::ptr_eq(way, link) && way.connection.close_reason().is_none());
+        // Another one that has closed takes itself out, and says what that changes.
+        ways.retain(|way| !Arc::ptr_eq(way, link));
         let next = ways.last().cloned();
         if next.is_none() {
             table.remove(&link.peer);
