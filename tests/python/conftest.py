@@ -178,6 +178,14 @@ def beta(mesh: Any) -> str:
     return "beta"
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder that is empty as yet."""
+    path = tmp_path / "source"
+    path.mkdir()
+    return path
+
+
 @contextlib.contextmanager
 def nodes(root: Path) -> Iterator[Callable[..., Node]]:
     """Makes nodes of one realm; meanwhile this process is a client of the first."""
