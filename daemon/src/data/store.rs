@@ -189,14 +189,25 @@ impl Store {
         blocking(move || large.place(staged)).await
     }
 
-    /// Has the large ones of these on the disk itself, where a power cut leaves them.
+    /// Has the large ones of these on the disk itself, where a power cut leaves them. Copies of what
+    /// another node has are not waited for: reading them shows whether they are what they should be.
     pub(super) async fn flush(&self, mut hashes: Vec<Hash>) -> Result<(), DataError> {
-        let large = self.large.clone();
-        hashes.retain(|hash| large.get(*hash).is_some());
-        if hashes.is_empty() {
+        hashes.retain(|hash| self.large.get(*hash).is_some());
+        let is_copy = |hash: &Hash| self.large.get(*hash).is_some_and(|item| item.is_copy());
+        let (copies, new): (Vec<Hash>, Vec<Hash>) = hashes.into_iter().partition(is_copy);
+        if !copies.is_empty() {
+            let large = self.large.clone();
+            tokio::spawn(async move {
+                if let Err(error) = blocking(move || large.flush(&copies)).await {
+                    tracing::warn!(%error, "a copy is not on the disk yet, a power cut may take it");
+                }
+            });
+        }
+        if new.is_empty() {
             return Ok(());
         }
-        blocking(move || large.flush(&hashes)).await
+        let large = self.large.clone();
+        blocking(move || large.flush(&new)).await
     }
 
     /// Which chunks are here of content that is not kept as pieces.

@@ -1,6 +1,7 @@
 //! Versions of names: saved, rolled back, renamed and taken away, with the content that they need.
 //!
-//! What a name stands for is on disk before it does. A change is on disk before anybody sees it, and what it needs and no longer needs is counted
+//! What a name stands for is on disk before it does, unless it came from a node that has it: then soon
+//! after. A change is on disk before anybody sees it, and what it needs and no longer needs is counted
 //! before the next one begins. Once begun it ends, also when whoever asked for it goes away.
 
 use std::{sync::Arc, time::Instant};
@@ -138,11 +139,11 @@ impl Shelf {
         held: Option<Held>,
         change: impl FnOnce(&mut Table) -> Result<(T, Option<Change>), DataError> + Send + 'static,
     ) -> Result<T, DataError> {
+        let leases = held.iter().flat_map(|held| &held.leases);
+        self.store.flush(leases.map(Lease::hash).collect()).await?;
         let turn = self.names.turn().await;
         let shelf = self.clone();
         let work = tokio::spawn(async move {
-            let leases = held.iter().flat_map(|held| &held.leases);
-            shelf.store.flush(leases.map(Lease::hash).collect()).await?;
             let names = shelf.names.clone();
             let write = spawn_blocking(move || {
                 let mut table = Table::clone(&names.all());

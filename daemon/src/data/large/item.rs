@@ -34,12 +34,20 @@ pub(in crate::data) struct Item {
 
 #[derive(Debug)]
 enum State {
-    Whole {
-        /// Whether a power cut leaves it.
-        flushed: bool,
-    },
+    Whole(Kept),
     /// Which pieces are here; none: nobody has looked since the start.
     Part(Option<Here>),
+}
+
+/// What a power cut leaves of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// All of it.
+    Flushed,
+    /// Perhaps nothing, and it may be nowhere else.
+    New,
+    /// Perhaps nothing, but it came from a node that has it.
+    Copied,
 }
 
 #[derive(Debug)]
@@ -51,7 +59,7 @@ struct Here {
 impl Item {
     /// All of a content.
     pub(super) fn whole(dir: &Arc<Path>, hash: Hash, size: u64) -> Self {
-        Self::new(dir, hash, size, State::Whole { flushed: false })
+        Self::new(dir, hash, size, State::Whole(Kept::New))
     }
 
     /// A part that was left here.
@@ -78,7 +86,7 @@ impl Item {
 
     /// Whether all of it is here.
     pub(in crate::data) fn is_whole(&self) -> bool {
-        matches!(*lock(&self.state), State::Whole { .. })
+        matches!(*lock(&self.state), State::Whole(_))
     }
 
     /// Opens it to read, and where it is a part, to write.
@@ -95,16 +103,27 @@ impl Item {
         Ok(Opened { item: self.clone(), file, values })
     }
 
+    /// Whether it is here as well as elsewhere, and a power cut could take it from here.
+    pub(in crate::data) fn is_copy(&self) -> bool {
+        matches!(*lock(&self.state), State::Whole(Kept::Copied))
+    }
+
+    /// Whether a power cut leaves all of it.
+    #[cfg(test)]
+    pub(in crate::data) fn is_flushed(&self) -> bool {
+        matches!(*lock(&self.state), State::Whole(Kept::Flushed))
+    }
+
     /// Has it on disk, if it is whole; whether that had to be done.
     pub(super) fn flush(&self) -> Result<bool, DataError> {
-        if !matches!(*lock(&self.state), State::Whole { flushed: false }) {
+        if !matches!(*lock(&self.state), State::Whole(Kept::New | Kept::Copied)) {
             return Ok(false);
         }
         let path = self.path(true);
         File::open(&path)
             .and_then(|file| file.sync_data())
             .map_err(DataError::file("flush", &path))?;
-        *lock(&self.state) = State::Whole { flushed: true };
+        *lock(&self.state) = State::Whole(Kept::Flushed);
         Ok(true)
     }
 
@@ -242,7 +261,7 @@ impl Opened {
                 Err(_) if self.item.path(true).exists() => {}
                 renamed => renamed.map_err(DataError::store("write"))?,
             }
-            *state = State::Whole { flushed: false };
+            *state = State::Whole(Kept::Copied);
         }
         Ok(())
     }

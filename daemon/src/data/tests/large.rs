@@ -336,6 +336,27 @@ async fn damage_is_found_removed_and_mended_by_a_peer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_is_on_the_disk_before_its_name_is_and_a_copy_soon_after() {
+    let nodes = Node::linked(&["a", "b"]).await;
+    let content = nodes[1].put(&noise(SIZE, 13)).await;
+    let copy = nodes[0].fetch(&content).await.unwrap();
+    let item = |node: &Node| node.data.shelf.store.large(content.hash).unwrap();
+    assert!(nodes.iter().all(|node| !item(node).is_flushed()), "nothing asked for it");
+    let shelf = &nodes[1].data.shelf;
+    let lease = gc::lease(shelf, content.hash).await;
+    shelf.save("/ann/x", version(content.hash, content.size), lease).await.unwrap();
+    assert!(item(&nodes[1]).is_flushed());
+    let shelf = &nodes[0].data.shelf;
+    shelf.save("/ann/x", version(content.hash, content.size), copy).await.unwrap();
+    soon(async {
+        while !item(&nodes[0]).is_flushed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_collected_that_is_needed_and_the_rest_leaves_no_file() {
     let node = Node::start("n").await;
     let (named, unnamed) = (node.put(&noise(SIZE, 9)).await, node.put(&noise(SIZE, 10)).await);
