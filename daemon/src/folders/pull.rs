@@ -218,8 +218,9 @@ impl Pull<'_> {
             };
             for file in learnt {
                 let entry = &round.theirs[file.theirs];
-                known.learn(&to.join(&entry.path), file.stamp, entry.hash, file.values);
+                known.learn(&to, &to.join(&entry.path), file.stamp, entry.hash, file.values);
             }
+            known.keep(&to);
             round.target.finish(all && left);
             let agreed = round.agreed(mode);
             if once || agreed == round.common {
