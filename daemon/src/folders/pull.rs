@@ -132,8 +132,11 @@ impl Pull<'_> {
         let worked = self.work(&round, found).await;
         self.remember(&round, worked.is_ok()).await?;
         worked?;
+        let all = left.is_empty();
         let again = self.wanted_now(left).await?;
         let mut progress = round.progress();
+        let came = all && progress.changed.is_empty() && !progress.undone.contains(&true);
+        progress.done.whole = self.they_know && came && progress.done.kept.is_empty();
         progress.changed.extend(again);
         Ok((std::mem::take(&mut progress.done), std::mem::take(&mut progress.changed)))
     }
