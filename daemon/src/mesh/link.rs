@@ -72,12 +72,6 @@ impl Link {
         self.connection.remote_address()
     }
 
-    /// Whether this node dialed it.
-    #[cfg(test)]
-    pub(super) fn dialed(&self) -> bool {
-        self.dialed
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.streams) == 1
     }

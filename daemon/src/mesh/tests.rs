@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::*;
+use super::{link::Link, *};
 
 mod calls;
 mod counts;
@@ -81,6 +81,19 @@ impl Node {
 
     async fn until_linked(&self, other: &Self) {
         self.until(other.mesh.me(), |p| p.is_some_and(|p| p.path == Route::Direct)).await;
+    }
+
+    /// The link to `other`, once it is this one.
+    async fn link_to(&self, other: &Self, is: impl Fn(&Arc<Link>) -> bool) -> Arc<Link> {
+        soon(async {
+            loop {
+                match self.mesh.inner.links.get(other.mesh.me()) {
+                    Some(link) if is(&link) => return link,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await
     }
 
     /// Ends every stream with what came on it, reversed.

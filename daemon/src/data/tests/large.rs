@@ -357,6 +357,36 @@ async fn what_is_new_is_on_the_disk_before_its_name_is_and_a_copy_soon_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_read_for_now_is_no_damage() {
+    // Neither can be read, as with too many open files: one fails to open, one to read.
+    let looped = |path: &Path| std::os::unix::fs::symlink(path, path).unwrap();
+    let folder = |path: &Path| std::fs::create_dir(path).unwrap();
+    for hide in [&looped as &dyn Fn(&Path), &folder] {
+        let nodes = Node::linked(&["a", "b"]).await;
+        let (shelf, bytes) = (&nodes[0].data.shelf, noise(SIZE, 13));
+        let content = nodes[0].put(&bytes).await;
+        let (path, aside) = (large_file(&nodes[0], content.hash), nodes[0].home.path().join("x"));
+        std::fs::rename(&path, &aside).unwrap();
+        hide(&path);
+        let (out, _told) = tokio::sync::mpsc::channel(100);
+        let errors = [
+            nodes[0].read(&content).await.unwrap_err(),
+            soon(verify::all(shelf, &out)).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(!matches!(error, DataError::Damaged { .. }), "{error}");
+        }
+        // Who asks for it is passed on, and has nothing removed.
+        nodes[1].fetch_from(&nodes[0], &content).await.unwrap_err();
+        std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path)).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!(shelf.store.whole(content.hash).await.unwrap(), Some(SIZE as u64));
+        assert_eq!(nodes[0].read(&content).await.unwrap(), bytes);
+        drop(nodes[1].fetch_from(&nodes[0], &content).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_collected_that_is_needed_and_the_rest_leaves_no_file() {
     let node = Node::start("n").await;
     let (named, unnamed) = (node.put(&noise(SIZE, 9)).await, node.put(&noise(SIZE, 10)).await);

@@ -1,6 +1,7 @@
 //! Streams, presence, restarts.
 
 use super::*;
+use crate::mesh::endpoint::Arrival;
 
 #[tokio::test]
 async fn two_nodes_join_and_open_streams_both_ways() {
@@ -122,40 +123,39 @@ async fn a_new_life_of_a_peer_takes_the_place_of_its_dead_link() {
     drop(old);
 }
 
+/// Two nodes, the second of which dials the first once more: the link that the first had, the one
+/// that it then uses, and what the second has of that.
+async fn twice_linked() -> ([Node; 2], [Arc<Link>; 2], Arrival) {
+    let mut nodes = [Node::start("a").await, Node::start("b").await];
+    // What the lower one dials last is used in any case.
+    nodes.sort_by_key(|node| std::cmp::Reverse(node.mesh.me()));
+    let [a, b] = &nodes;
+    a.admit(b).await;
+    let before = a.mesh.inner.links.get(b.mesh.me()).unwrap();
+    let (me, addr) = (a.mesh.me(), a.mesh.listen_addrs()[0]);
+    let other = soon(b.mesh.inner.endpoint.dial(addr, tls::ALPN_DATA, Some(me))).await.unwrap();
+    let used = a.link_to(b, |link| !Arc::ptr_eq(link, &before)).await;
+    (nodes, [before, used], other)
+}
+
 #[tokio::test]
 async fn a_connection_that_its_dialer_lets_go_leaves_the_one_before() {
-    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    let ([a, b], [before, _], other) = twice_linked().await;
     a.serve_reverse();
-    a.admit(&b).await;
-    let (mine, theirs) = (a.mesh.me(), b.mesh.me());
-    let at = |node: &Node, peer| {
-        let link = node.mesh.inner.links.get(peer);
-        link.map(|link| (link.connection.stable_id(), link.connection.remote_address()))
-    };
-    let before = at(&a, theirs);
-    let endpoint = &b.mesh.inner.endpoint;
-    let other = soon(endpoint.dial(a.mesh.listen_addrs()[0], tls::ALPN_DATA, Some(mine))).await;
-    // As it was there last, it is used, if it was b that dialed the one before.
-    let settled = || async { tokio::time::sleep(Duration::from_millis(5)).await };
-    let first = a.mesh.inner.links.get(theirs).unwrap();
-    let replaced = !first.dialed() || mine > theirs;
-    soon(async {
-        while replaced && at(&a, theirs) == before {
-            settled().await;
-        }
-    })
-    .await;
-    drop(other.unwrap());
-    soon(async {
-        while at(&a, theirs) != before {
-            settled().await;
-        }
-    })
-    .await;
-    let mut stream = soon(b.mesh.open(mine, "reverse/1", Priority::Call)).await.unwrap();
-    stream.send.write_all(b"abc").await.unwrap();
-    stream.send.shutdown().await.unwrap();
-    let mut answer = Vec::new();
-    soon(stream.recv.read_to_end(&mut answer)).await.unwrap();
-    assert_eq!(answer, b"cba");
+    drop(other);
+    a.link_to(&b, |link| Arc::ptr_eq(link, &before)).await;
+    assert_eq!(b.reversed(&a, b"abc").await, b"cba");
+}
+
+#[tokio::test]
+async fn a_peer_whose_connections_close_at_once_is_dialed_again() {
+    let ([a, b], links, _other) = twice_linked().await;
+    b.wall_off(&a);
+    for link in &links {
+        // The one that is not used is the first to be taken out.
+        link.connection.close(0u32.into(), b"both at once");
+    }
+    a.link_to(&b, |link| !links.iter().any(|old| Arc::ptr_eq(link, old))).await;
+    b.serve_reverse();
+    assert_eq!(a.reversed(&b, b"abc").await, b"cba");
 }
