@@ -65,7 +65,7 @@ pub use self::{
 };
 use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
 pub(crate) use self::{
-    digest::{Values, digest, digest_by, holes, is_hole, threads},
+    digest::{Values, digest, digest_by, holes, is_hole, threads, write_at},
     tree::Tree,
 };
 use crate::{
