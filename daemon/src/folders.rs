@@ -69,7 +69,7 @@ use self::{
     common::Common, grants::Grants, known::Known, noted::Notes, pull::Pull, source::Source,
 };
 pub(crate) use self::{
-    digest::{Values, digest, digest_by, holes, is_hole, threads},
+    digest::{Values, digest, digest_by, holes, is_hole, threads, write_at},
     tree::Tree,
 };
 use crate::{
