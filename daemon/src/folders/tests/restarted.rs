@@ -89,22 +89,6 @@ async fn a_damaged_log_is_as_none() {
 }
 
 #[tokio::test]
-async fn what_is_known_by_the_folder_above_is_known_by_its_own_start() {
-    let node = Node::start("one").await;
-    node.write("x", &[("a", b"1"), ("b", b"2")]);
-    until_settled(&node);
-    let known = Arc::new(Known::open(node.home.path().join("hashes"), 100).unwrap());
-    scan(&node.home.path().join("files"), &known).unwrap();
-    scan(&node.at("x"), &known).unwrap();
-    let kept = async {
-        while recalled(&node) != ["a", "b"] {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(kept).await;
-}
-
-#[tokio::test]
 async fn of_a_large_file_only_what_changed_comes_after_a_start() {
     let [one, other] = Node::pair(Role::Member).await;
     one.serve();
