@@ -23,9 +23,11 @@ mod give;
 mod grants;
 mod ignored;
 mod kept;
+mod known;
 mod large;
 mod list;
 mod local;
+mod logged;
 mod noted;
 mod place;
 mod pull;
@@ -63,9 +65,11 @@ pub use self::{
     error::FolderError,
     saved::{Contents, Kept, Look},
 };
-use self::{common::Common, grants::Grants, noted::Notes, pull::Pull, scan::Known, source::Source};
+use self::{
+    common::Common, grants::Grants, known::Known, noted::Notes, pull::Pull, source::Source,
+};
 pub(crate) use self::{
-    digest::{Values, digest, digest_by, holes, is_hole, threads},
+    digest::{Values, digest, digest_by, holes, is_hole, threads, write_at},
     tree::Tree,
 };
 use crate::{
@@ -156,7 +160,7 @@ impl Folders {
         let notes = Arc::new(Notes::open(home.join("objects"))?);
         let inner = Inner {
             peers: Asker::new(mesh.clone(), naming.clone(), wire::FOLDER),
-            known: Arc::new(Known::new(REMEMBERED)),
+            known: Arc::new(Known::open(home.join("hashes"), REMEMBERED)?),
             common,
             notes,
             stores,

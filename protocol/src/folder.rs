@@ -338,6 +338,10 @@ pub struct Synced {
     /// What did not come, or needs a look, and why; at most [`MAX_NAMED`].
     #[serde(default)]
     pub skipped: Vec<Skipped>,
+    /// Whether all that the other folder listed is here now, and nothing else, whatever it skipped; said
+    /// of a [`FolderAsk::Pull`] only, where the other node knows what both had in common.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 #[cfg(test)]

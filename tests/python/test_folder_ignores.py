@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import rhd as rh
 from conftest import Node
 from test_folders import tree, write
@@ -96,6 +99,55 @@ def test_what_one_side_ignores_takes_no_part_in_a_sync(
         copy.sync()
         assert tree(source) == tree(target)
         assert {"a.log", "b.log", "fine", "new.log"} <= set(tree(source))
+
+
+def skip_a_pipe(_source: Path, target: Path) -> None:
+    os.mkfifo(target / "pipe")
+
+
+def skip_a_link(source: Path, target: Path) -> None:
+    for root in (source, target):
+        (root / "out").symlink_to("/etc/passwd")
+
+
+def ignore_here(source: Path, target: Path) -> None:
+    write(source, {".rhdignore": b"*.log\n.rhdignore\n", "a.log": b"here"})
+    write(target, {"a.log": b"there", "new.log": b"there"})
+
+
+def ignore_there(source: Path, target: Path) -> None:
+    ignore_here(target, source)
+
+
+@pytest.mark.parametrize("skip", [skip_a_pipe, skip_a_link, ignore_here, ignore_there])
+def test_what_takes_no_part_leaves_the_rest_settled(
+    mesh: Mesh, source: Path, tmp_path: Path, skip: Callable[[Path, Path], None]
+) -> None:
+    target = tmp_path / "target"
+    write(source, {name: b"old" for name in ("a.txt", "b.txt", "a.log", "gone")})
+    copy = rh.folder(source).to("beta", str(target))
+    skip(source, target)
+    logs = {root: [path.read_bytes() for path in root.glob("*.log")] for root in (source, target)}
+    for turn in range(2):
+        for one, other in ((source, target), (target, source)):
+            said = f"{turn} {one.name}".encode()
+            write(one, {"a.txt": said})
+            write(other, {"b.txt": said})
+            there, here = copy.sync()
+            assert there.skipped or here.skipped
+            assert there.conflicts + here.conflicts == []
+            for root in (one, other):
+                assert (root / "a.txt").read_bytes() == (root / "b.txt").read_bytes() == said
+    # What came back was in common: it goes where it was left alone, and stays where it was not.
+    (source / "a.txt").unlink()
+    (source / "b.txt").unlink()
+    write(target, {"b.txt": b"edited"})
+    (target / "gone").unlink()
+    copy.sync()
+    for root in (source, target):
+        assert not (root / "a.txt").exists() and not (root / "gone").exists()
+        assert (root / "b.txt").read_bytes() == b"edited"
+        assert [path.read_bytes() for path in root.glob("*.log")] == logs[root]
 
 
 def test_an_ignore_file_that_comes_counts_at_once(mesh: Mesh, source: Path, tmp_path: Path) -> None:

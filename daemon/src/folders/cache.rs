@@ -43,6 +43,33 @@ impl Stamp {
         }
     }
 
+    /// As it is kept in files.
+    pub(super) fn to_bytes(self) -> [u8; 48] {
+        let Self { size, inode, modified, changed } = self;
+        let mut bytes = [0; 48];
+        let parts = [size, inode]
+            .map(u64::to_le_bytes)
+            .into_iter()
+            .chain([modified.0, modified.1, changed.0, changed.1].map(i64::to_le_bytes));
+        for (to, part) in bytes.as_chunks_mut().0.iter_mut().zip(parts) {
+            *to = part;
+        }
+        bytes
+    }
+
+    /// The same, read again.
+    pub(super) fn from_bytes(bytes: [u8; 48]) -> Self {
+        let parts = bytes.as_chunks().0;
+        let unsigned = |at: usize| u64::from_le_bytes(parts[at]);
+        let signed = |at: usize| i64::from_le_bytes(parts[at]);
+        Self {
+            size: unsigned(0),
+            inode: unsigned(1),
+            modified: (signed(2), signed(3)),
+            changed: (signed(4), signed(5)),
+        }
+    }
+
     /// Whether a later write would surely get another stamp: file systems stamp in ticks, so a file
     /// written just now may be written again within the same one.
     fn is_settled(&self, now: SystemTime) -> bool {
@@ -57,9 +84,9 @@ impl Stamp {
 }
 
 /// Stands for a path: there may be a million of them, and paths are long.
-type Key = [u8; 16];
+pub(super) type Key = [u8; 16];
 
-fn key(path: &Path) -> Key {
+pub(super) fn key(path: &Path) -> Key {
     let hash = Hash::of(path.as_os_str().as_bytes());
     *hash.as_bytes().first_chunk().unwrap_or(&[0; 16])
 }
@@ -92,14 +119,17 @@ impl Cache {
         (known.0 == stamp).then_some(known.1)
     }
 
-    /// Remembers a file, if its state says when it changes.
-    pub fn insert(&mut self, path: &Path, stamp: Stamp, hash: Hash, now: SystemTime) {
-        if stamp.is_settled(now) {
+    /// Remembers a file, if its state says when it changes; whether it does.
+    pub fn insert(&mut self, path: &Path, stamp: Stamp, hash: Hash, now: SystemTime) -> bool {
+        let settled = stamp.is_settled(now);
+        if settled {
             self.put(key(path), (stamp, hash));
         }
+        settled
     }
 
-    fn put(&mut self, key: Key, known: (Stamp, Hash)) {
+    /// Remembers what is known of a settled state.
+    pub(super) fn put(&mut self, key: Key, known: (Stamp, Hash)) {
         if self.recent.len() >= self.half {
             self.older = std::mem::take(&mut self.recent);
         }

@@ -13,12 +13,12 @@ use rhd_protocol::{
 use super::{
     blocking,
     cache::Stamp,
-    digest::Values,
+    digest::{Values, digest, threads},
     error::FolderError,
+    known::Known,
     large,
     place::{Staged, Target},
     round::{Learnt, Round},
-    scan::Known,
     source::Source,
 };
 use crate::asked::Meter;
@@ -205,11 +205,7 @@ async fn one(
     meter: &Meter,
 ) -> Result<(), FolderError> {
     let entry = fetch.entry(round);
-    let older = fetch
-        .spot
-        .older(round)
-        .and_then(|hash| known.values(hash))
-        .and_then(|values| Some((round.target.tree().read(&entry.path).ok()?, values)));
+    let older = older(round, known, &fetch.spot).await?;
     let staged = match round.target.part(entry) {
         Ok(staged) => staged,
         Err(error) => return round.note(&entry.path, error),
@@ -219,6 +215,28 @@ async fn one(
         return Ok(());
     };
     land(round, fetch, staged, came.bytes, came.values.to_vec()).await
+}
+
+/// The file that was there, and what proves its pieces, which may have to be read for it.
+async fn older(
+    round: &Arc<Round>,
+    known: &Arc<Known>,
+    spot: &Spot,
+) -> Result<Option<(File, Arc<Values>)>, FolderError> {
+    let Some(hash) = spot.older(round) else { return Ok(None) };
+    let (round, known, spot) = (round.clone(), known.clone(), *spot);
+    blocking(move || {
+        let older = || {
+            let file = round.target.tree().read(&spot.entry(&round).path).ok()?;
+            let values = match known.values(hash) {
+                Some(values) => values,
+                None => digest(&file, file.metadata().ok()?.len(), threads()).ok()?.1.into(),
+            };
+            Some((file, values))
+        };
+        Ok(older())
+    })
+    .await
 }
 
 /// Puts content that is whole where it goes, with what proves its pieces.

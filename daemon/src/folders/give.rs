@@ -1,6 +1,6 @@
 //! What a folder of this node gives: its entries, pieces of its files, and what proves them.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
+use std::{fs::File, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -11,13 +11,7 @@ use rhd_protocol::{
 };
 use serde::Serialize;
 
-use super::{
-    cache::Stamp,
-    digest,
-    error::FolderError,
-    scan::{Known, Scan},
-    tree::Tree,
-};
+use super::{cache::Stamp, digest, error::FolderError, known::Known, scan::Scan, tree::Tree};
 use crate::{asked::Out, framed::Frame};
 
 /// Bytes of what proves pieces, in one reply.
@@ -89,7 +83,7 @@ pub(super) fn proof(
     root: &Path,
     path: &str,
     size: u64,
-    known: &Known,
+    known: &Arc<Known>,
     out: &Out,
 ) -> Result<Pieces, FolderError> {
     let full = root.join(path);
@@ -106,7 +100,8 @@ pub(super) fn proof(
         None => {
             let read = digest::digest(&file, size, digest::threads());
             let (hash, values) = read.map_err(FolderError::file("read", &full))?;
-            known.learn(&full, Stamp::of(&meta), hash, values.clone());
+            known.learn(root, &full, Stamp::of(&meta), hash, values.clone());
+            known.keep(root);
             values.into()
         }
     };

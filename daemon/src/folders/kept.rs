@@ -1,7 +1,8 @@
 //! Small records of a node, a file each, by what they are of.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     io::Write as _,
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -37,7 +38,8 @@ impl Kept {
         Ok(Self { dir })
     }
 
-    fn file(&self, of: &str) -> PathBuf {
+    /// Where the record of something is.
+    pub(super) fn file(&self, of: &str) -> PathBuf {
         self.dir.join(Hash::of(of.as_bytes()).to_string())
     }
 
@@ -66,14 +68,42 @@ impl Kept {
         of: &str,
         what: &T,
     ) -> Result<(), FolderError> {
-        let path = self.file(of);
         let bytes = frame::to_vec(&what).map_err(|e| FolderError::Nonsense(e.to_string()))?;
+        self.replace(of, |file| file.write_all(&bytes))
+    }
+
+    /// Replaces it by what is written.
+    pub(super) fn replace(
+        &self,
+        of: &str,
+        content: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), FolderError> {
+        let path = self.file(of);
         let write = || -> io::Result<()> {
             let mut temp = tempfile::Builder::new().prefix(".tmp").tempfile_in(&self.dir)?;
-            temp.write_all(&bytes)?;
+            content(temp.as_file_mut())?;
             temp.persist(&path).map_err(|e| e.error)?;
             Ok(())
         };
         write().map_err(FolderError::file("write", &path))
+    }
+
+    /// Makes room: of many, or of much, only what was used last stays.
+    pub(super) fn trim(&self, count: usize, bytes: u64) {
+        let list = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut found: Vec<(SystemTime, u64, PathBuf)> = list
+            .filter_map(|entry| {
+                let meta = entry.metadata().ok()?;
+                Some((meta.modified().ok()?, meta.len(), entry.path()))
+            })
+            .collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        let mut total = 0;
+        for (at, (_, len, path)) in found.into_iter().enumerate() {
+            total += len;
+            if at >= count || total > bytes {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use rhd_protocol::{
 
 use super::{
     blocking,
-    digest::{Values, ZEROS, holes, is_hole},
+    digest::{Values, ZEROS, holes, is_hole, write_at},
     error::FolderError,
     place::Staged,
     source::Source,
@@ -70,7 +70,7 @@ impl Coming {
                 && file.read_exact_at(bytes, at).is_ok()
                 && self.is_piece(index, bytes)
             {
-                self.file.write_all_at(bytes, at)?;
+                write_at(&self.file, bytes, at)?;
                 continue;
             }
             missing.push(index);
@@ -126,7 +126,7 @@ pub(super) async fn fetch(
                             return Ok(false);
                         }
                         let at = pieces::span(index, coming.size).0;
-                        let written = coming.file.write_all_at(&bytes, at);
+                        let written = write_at(&coming.file, &bytes, at);
                         written.map(|()| true).map_err(FolderError::file("write", path))
                     });
                     match written.await? {

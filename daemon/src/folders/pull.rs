@@ -132,8 +132,11 @@ impl Pull<'_> {
         let worked = self.work(&round, found).await;
         self.remember(&round, worked.is_ok()).await?;
         worked?;
+        let all = left.is_empty();
         let again = self.wanted_now(left).await?;
         let mut progress = round.progress();
+        let came = all && progress.changed.is_empty() && !progress.undone.contains(&true);
+        progress.done.whole = self.they_know && came && progress.done.kept.is_empty();
         progress.changed.extend(again);
         Ok((std::mem::take(&mut progress.done), std::mem::take(&mut progress.changed)))
     }
@@ -218,8 +221,9 @@ impl Pull<'_> {
             };
             for file in learnt {
                 let entry = &round.theirs[file.theirs];
-                known.learn(&to.join(&entry.path), file.stamp, entry.hash, file.values);
+                known.learn(&to, &to.join(&entry.path), file.stamp, entry.hash, file.values);
             }
+            known.keep(&to);
             round.target.finish(all && left);
             let agreed = round.agreed(mode);
             if once || agreed == round.common {

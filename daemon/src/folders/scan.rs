@@ -6,11 +6,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::SystemTime,
 };
 
 use rhd_protocol::{
@@ -20,72 +19,12 @@ use rhd_protocol::{
     wire::{link_stays_inside, safe_path},
 };
 
-use super::{
-    cache::{Cache, Stamp},
-    digest::{self, Values},
-    error::FolderError,
-    ignored,
-    tree::Tree,
-};
+use super::{cache::Stamp, digest, error::FolderError, ignored, known::Known, tree::Tree};
 
 /// Tries to read a file that changes meanwhile.
 const TRIES: usize = 3;
 /// Files larger than this are hashed one after the other, each on all cores.
 const LARGE: u64 = 16 * PIECE;
-
-/// What is known of files from before.
-#[derive(Debug)]
-pub(super) struct Known {
-    hashes: Mutex<Cache>,
-    values: Mutex<Proofs>,
-}
-
-/// What proves the pieces of large files, by their hashes; bounded, and forgotten all at once.
-#[derive(Debug, Default)]
-struct Proofs {
-    of: HashMap<Hash, Arc<Values>>,
-    pieces: usize,
-}
-
-/// Pieces whose proof is kept: 32 bytes each, so that a TiB takes 32 MiB.
-const PROOFS: usize = 1 << 20;
-
-impl Known {
-    /// Remembers this many files.
-    pub(super) fn new(files: usize) -> Self {
-        Self { hashes: Mutex::new(Cache::new(files)), values: Mutex::default() }
-    }
-
-    /// What proves the pieces of a large file that was hashed here.
-    pub(super) fn values(&self, hash: Hash) -> Option<Arc<Values>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner).of.get(&hash).cloned()
-    }
-
-    /// The hash of a file in this state.
-    pub(super) fn current(&self, path: &Path, stamp: Stamp) -> Option<Hash> {
-        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).get(path, stamp)
-    }
-
-    fn hash(&self, path: &Path, stamp: Stamp) -> Option<Hash> {
-        let hash = self.current(path, stamp)?;
-        // Without its proof a large file is no use to who asks for it.
-        (stamp.size <= PIECE || self.values(hash).is_some()).then_some(hash)
-    }
-
-    /// Notes what a file's hash is.
-    pub(super) fn learn(&self, path: &Path, stamp: Stamp, hash: Hash, values: Values) {
-        if !values.is_empty() {
-            let mut proofs = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-            if proofs.pieces + values.len() > PROOFS {
-                *proofs = Proofs::default();
-            }
-            proofs.pieces += values.len();
-            proofs.of.insert(hash, Arc::new(values));
-        }
-        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        hashes.insert(path, stamp, hash, SystemTime::now());
-    }
-}
 
 /// A folder at one moment.
 #[derive(Debug, Default)]
@@ -208,15 +147,17 @@ pub(super) fn skip(skipped: &mut Vec<Skipped>, path: impl Into<String>, why: imp
 }
 
 /// Looks at a folder; what an ignore file leaves out is not looked at.
-pub(super) fn scan(root: &Path, known: &Known) -> Result<Scan, FolderError> {
+pub(super) fn scan(root: &Path, known: &Arc<Known>) -> Result<Scan, FolderError> {
     if !root.is_dir() {
         return Err(FolderError::Missing(root.into()));
     }
+    known.recall(root);
     let mut scan = Scan::default();
     let mut found = walk(root, &mut scan)?;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     leave_out_full_folders(&mut found);
     scan.take(root, found, known);
+    known.keep_all(root, &scan);
     note_collisions(&mut scan);
     Ok(scan)
 }
@@ -278,7 +219,7 @@ fn hashes(root: &Path, found: &Seen, known: &Known) -> Vec<Hashed> {
         let stamp = Stamp::of(meta);
         hashed.push(match meta.is_file() {
             false => Some(Hashed::NoFile),
-            true => match known.hash(&root.join(path), stamp) {
+            true => match known.current(&root.join(path), stamp) {
                 Some(hash) => Some(Hashed::Is(hash, stamp, is_executable(meta))),
                 None => {
                     unknown.push(at);
@@ -289,7 +230,7 @@ fn hashes(root: &Path, found: &Seen, known: &Known) -> Vec<Hashed> {
     }
     let (large, small): (Vec<usize>, Vec<usize>) =
         unknown.into_iter().partition(|at| found[*at].1.len() > LARGE);
-    let one = |at: usize, threads| hash(&root.join(&found[at].0), known, threads);
+    let one = |at: usize, threads| hash(root, &found[at].0, known, threads);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -314,9 +255,10 @@ fn hashes(root: &Path, found: &Seen, known: &Known) -> Vec<Hashed> {
     hashed.into_iter().map(|hash| hash.unwrap_or_else(failed)).collect()
 }
 
-fn hash(path: &Path, known: &Known, threads: usize) -> Hashed {
+fn hash(root: &Path, path: &str, known: &Known, threads: usize) -> Hashed {
+    let path = root.join(path);
     let read = || -> std::io::Result<Option<Hashed>> {
-        let file = digest::open_plain(path)?;
+        let file = digest::open_plain(&path)?;
         let before = Stamp::of(&file.metadata()?);
         let (hash, values) = match digest::digest(&file, before.size, threads) {
             Ok(read) => read,
@@ -328,7 +270,7 @@ fn hash(path: &Path, known: &Known, threads: usize) -> Hashed {
         if Stamp::of(&after) != before {
             return Ok(None);
         }
-        known.learn(path, before, hash, values);
+        known.learn(root, &path, before, hash, values);
         Ok(Some(Hashed::Is(hash, before, is_executable(&after))))
     };
     for _ in 0..TRIES {

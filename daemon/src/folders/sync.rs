@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Folders;
+use super::{Folders, round::Report as _};
 use crate::{
     asked::{Out, value},
     framed::Frame,
@@ -145,13 +145,18 @@ impl Folders {
             let (from, to) = (from.place(), Some(to.path.clone()));
             FolderAsk::Pull { from, to, both: true, they_know }
         };
-        let there: Synced = self.asked(other.node, pull(one, other, false), out).await?;
-        let here: Synced = self.asked(one.node, pull(other, one, true), out).await?;
-        if here.skipped.is_empty() {
+        let mut there: Synced = self.asked(other.node, pull(one, other, false), out).await?;
+        let mut here: Synced = self.asked(one.node, pull(other, one, true), out).await?;
+        // Nothing that clients are told.
+        let whole = std::mem::take(&mut here.whole);
+        if whole || here.skipped.is_empty() {
             // By their absolute paths, as they are remembered.
             let with = Place { path: here.path.clone(), ..one.place() };
             let settle = FolderAsk::Settle { path: there.path.clone(), with };
             self.asked::<()>(other.node, settle, out).await?;
+        } else if here.written + here.removed > 0 {
+            // What is in common by now, in spite of what took no part, is what one more look finds.
+            there.and(self.asked(other.node, pull(one, other, false), out).await?);
         }
         Ok([there, here])
     }

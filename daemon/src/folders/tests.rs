@@ -21,6 +21,7 @@ use crate::{
 
 mod granted;
 mod lies;
+mod restarted;
 mod steady;
 
 /// A node with a home of its own.

@@ -33,7 +33,9 @@ pub(super) fn folders() -> Vec<Sample> {
         kept: vec![text("mine")],
         conflicts: vec![text("a.conflict")],
         skipped,
+        whole: false,
     };
+    let whole = Synced { whole: true, ..synced.clone() };
     let listed = vec![Listed { name: text("a"), dir: true, size: 0, changed_ms: 5 }];
     let to = NodeId::from_bytes([3; 32]);
     vec![
@@ -80,6 +82,7 @@ pub(super) fn folders() -> Vec<Sample> {
         Sample::new("answer", "scanned", scanned),
         Sample::new("answer", "pieces", Pieces { holes: vec![(1, 3)] }),
         Sample::new("answer", "synced", synced),
+        Sample::new("answer", "synced_whole", whole),
         Sample::new("answer", "listed", listed),
     ]
 }

@@ -234,7 +234,7 @@ impl Opened {
             return Ok(false);
         }
         let at = pieces::span(index, self.item.size).0;
-        self.file.write_all_at(bytes, at).map_err(DataError::store("write"))?;
+        folders::write_at(&self.file, bytes, at).map_err(DataError::store("write"))?;
         self.came(index)?;
         Ok(true)
     }
@@ -314,8 +314,7 @@ impl Opened {
             self.read_into(index, bytes)?;
             match folders::is_hole(&holes, index) {
                 true => Ok(()),
-                false => to
-                    .write_all_at(bytes, pieces::span(index, size).0)
+                false => folders::write_at(to, bytes, pieces::span(index, size).0)
                     .map_err(DataError::file("write", path)),
             }
         };

@@ -164,7 +164,7 @@ fn copy_file(size: u64, to: &File, from: &File, path: &Path) -> Result<(Hash, Va
             std::io::ErrorKind::UnexpectedEof => DataError::Changed(path.into()),
             _ => DataError::file("read", path)(e),
         })?;
-        to.write_all_at(bytes, at).map_err(DataError::store("write"))
+        folders::write_at(to, bytes, at).map_err(DataError::store("write"))
     })
 }
 
@@ -175,7 +175,7 @@ fn copy(
 ) -> Result<(Hash, Values), DataError> {
     digest(size, |at, bytes| {
         read(at, bytes)?;
-        to.write_all_at(bytes, at).map_err(DataError::store("write"))
+        folders::write_at(to, bytes, at).map_err(DataError::store("write"))
     })
 }
 
