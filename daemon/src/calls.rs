@@ -107,8 +107,9 @@ struct Inner {
     installs: install::Locks,
     intake: intake::Intake,
     /// Parts of calls that peers were sent, and that peers sent.
-    sent: Arc<parts::Sent>,
+    sent: parts::Sent,
     kept: parts::Kept,
+    arriving: parts::Arriving,
     capacity: capacity::Capacity,
     devices: devices::Devices,
     /// Set when the node drains: nothing new is taken.
@@ -141,8 +142,9 @@ impl Calls {
             asker,
             installs,
             intake,
-            sent: Arc::default(),
+            sent: parts::Sent::default(),
             kept: parts::Kept::of_this_machine(),
+            arriving: parts::Arriving::default(),
             capacity,
             devices: devices::Devices::default(),
             closing,
@@ -212,6 +214,7 @@ impl Inner {
         stream: Stream,
         call: Call,
         body: Body,
+        known: parts::Known,
     ) -> Result<Replies, ErrorInfo> {
         let (inner, peer) = (self.clone(), stream.peer);
         let built = call.instance.clone().filter(|_| call.verb == Verb::New);
@@ -219,7 +222,7 @@ impl Inner {
         if let Some(run) = &call.run {
             inner.runs.expect(call.id, peer, &run.name);
         }
-        let replies = Replies::remote(remote::call(&inner, stream, call, body).await?);
+        let replies = Replies::remote(remote::call(&inner, stream, call, body, known).await?);
         Ok(match built.clone().or(dropped) {
             Some(name) => replies.on_success(move || {
                 let generation = inner.naming.next_generation(&name);
@@ -265,9 +268,11 @@ impl Inner {
             match inner.naming.resolve(&call.service, node.as_deref(), &wish)? {
                 Route::Here => return host::call(inner, inner.mesh.me(), call, body).await,
                 Route::Peer(peer) => {
+                    // Before there is a stream: who has one speaks at once.
+                    let known = remote::known(inner, peer, &call, &body).await;
                     let opened = remote::open(inner, peer, wire::CALL, Priority::Call).await;
                     match opened {
-                        Ok(stream) => return inner.send(stream, call, body).await,
+                        Ok(stream) => return inner.send(stream, call, body, known).await,
                         // Nothing was sent: another host may have it.
                         Err(_) if node.is_none() => wish.unreachable.push(peer),
                         Err(error) => return Err(error),

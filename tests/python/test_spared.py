@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import rhd as rh
-from conftest import Node, hosted, until
+from conftest import Node, freeze, hosted, script, until
 from http_client import ask
 
 numpy = pytest.importorskip("numpy")
@@ -95,6 +97,66 @@ def test_map_with_one_large_argument_sends_it_a_few_times(
     found = remote.starmap([(n, array) for n in range(20)], concurrency=4)
     assert list(found) == [int(array[n]) for n in range(20)]
     assert spared() == 20 * SIZE
+
+
+def test_calls_at_the_same_moment_send_it_once(beta: str, spared: Callable[[], int]) -> None:
+    remote, array = rh.function(lambda n, a: int(a[n])).to(beta), noise(9, 4 * SIZE)
+    found = remote.starmap([(n, array) for n in range(10)], concurrency=10)
+    assert list(found) == [int(array[n]) for n in range(10)]
+    assert spared() == 9 * array.nbytes
+
+
+def test_a_call_that_is_given_up_half_way_takes_no_other_along(fresh: Callable[..., Node]) -> None:
+    here, there = fresh("alpha"), fresh("beta")
+    url, array = str(hosted(here)["web"]), noise(10, 4 * SIZE)
+    remote = rh.function(lambda n, a: int(a[n])).to("beta")
+    assert remote(0, [5]) == 5
+
+    def count(name: str) -> int:
+        return int(ask(url, "GET", "/metrics").body.decode().split(f"{name} ")[1].split()[0])
+
+    calls = 'rhd_calls_started_total{stage="call"}'
+
+    def started(more: int) -> None:
+        until(lambda: count(calls) == before + more, "they started")
+
+    given_up = script(
+        """
+        import sys
+
+        import numpy
+        import rhd as rh
+
+        array = numpy.random.default_rng(10).integers(0, 255, int(sys.argv[1]), dtype=numpy.uint8)
+        remote = rh.function(lambda n, a: int(a[n])).to("beta")
+        remote(0, [5])
+        print("ready", flush=True)
+        sys.stdin.readline()
+        remote(0, array)
+        """,
+        str(array.nbytes),
+        stdin=-1,
+    )
+    try:
+        assert given_up.stdout.readline() == "ready\n", given_up.stderr.read()
+        before = count(calls)
+        # More comes than finds room on the way to a node that takes nothing.
+        freeze(there.process.pid)
+        given_up.stdin.write("\n")
+        given_up.stdin.flush()
+        started(1)
+        with ThreadPoolExecutor() as pool:
+            others = [pool.submit(remote, n, array) for n in range(4)]
+            started(5)
+            given_up.kill()
+            until(lambda: count('rhd_calls_in_flight{stage="call"}') == 4, "it is given up")
+            there.process.send_signal(signal.SIGCONT)
+            assert [one.result(60) for one in others] == [int(array[n]) for n in range(4)]
+    finally:
+        there.process.send_signal(signal.SIGCONT)
+        given_up.kill()
+        given_up.communicate()
+    assert count("rhd_arguments_spared_bytes_total") == 3 * array.nbytes
 
 
 def test_a_node_that_forgot_is_sent_all_of_it(fresh: Callable[..., Node]) -> None:

@@ -6,11 +6,16 @@
 //!                      ----what it lacks----->
 //! ```
 //!
+//! Of calls at the same moment one sends, and the others wait until it has written all; the host then
+//! waits for what is under way yet of what they name.
+//!
 //! The caller remembers how parts looked, not the parts. One that looks like an earlier one is hashed
 //! and named. The host copies what it has and hashes the copy: functions may write to what they are
 //! given. What does not have the hash is sent like any other.
 
+mod arriving;
 mod kept;
+mod sending;
 mod sent;
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Mutex, thread};
@@ -23,6 +28,7 @@ use rhd_protocol::{
 };
 
 pub(super) use self::{
+    arriving::Arriving,
     kept::Kept,
     sent::{Known, Sent},
 };

@@ -35,12 +35,23 @@ const HASHED: u64 = 32 << 20;
 /// Who gets the payloads of replies: clients of this node, all of one user.
 const CLIENTS: &str = "";
 
+/// What of a call's arguments `host` may have, once other calls are done that send it the same.
+pub(super) async fn known(inner: &Inner, host: NodeId, call: &Call, body: &Body) -> Known {
+    match body {
+        Body::Beside(payload) if inner.mesh.keeps_parts(host) => {
+            inner.sent.known(host, &call.parts, payload).await
+        }
+        _ => Known::default(),
+    }
+}
+
 /// Sends `call` on a fresh stream; its replies come as the peer writes them.
 pub(super) async fn call(
     inner: &Inner,
     mut stream: Stream,
     mut call: Call,
     body: Body,
+    known: Known,
 ) -> Result<RemoteCall, ErrorInfo> {
     let (id, node) = (call.id, inner.name_of(stream.peer));
     let unfit = |e: &dyn std::fmt::Display| {
@@ -55,10 +66,8 @@ pub(super) async fn call(
         body => body,
     };
     let known = match &body {
-        Body::Beside(payload) if inner.mesh.keeps_parts(stream.peer) => {
-            inner.sent.known(stream.peer, &call.parts, payload).await
-        }
-        _ => Known::default(),
+        Body::Beside(_) => known,
+        Body::Inline(_) => Known::default(),
     };
     call.again.clone_from(&known.again);
     let frame = Frame::new(&call, body).map_err(|e| unfit(&e))?;
@@ -81,6 +90,8 @@ pub(super) async fn call(
     if let Ok(lacks) = &written {
         inner.sent.note(stream.peer, id, &known, lacks);
     }
+    // Who waits to send the same names it from here on, or sends it.
+    drop(known);
     if let Err(error) = written {
         // A host that refuses stops reading: its answer says more than our broken stream.
         let answer = timeout(LAST_WORDS, framed::read(&mut stream.recv, MAX_BODY));

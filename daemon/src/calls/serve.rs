@@ -93,6 +93,10 @@ async fn arguments(
         peer::may_change(inner, stream.peer).map_err(of_call)?;
     }
     let owner = Owner { peer: stream.peer, env: &hosted.service.env };
+    if !call.again.is_empty() {
+        inner.arriving.wait(stream.peer, &call).await;
+    }
+    let arriving = inner.arriving.begin(stream.peer, &call);
     let body = match call.again.is_empty() {
         true => inner.intake.body(owner.env, head, &mut stream.recv).await,
         false => in_parts(inner, owner, &mut call, head, stream).await,
@@ -101,6 +105,7 @@ async fn arguments(
     if let Body::Beside(payload) = &body {
         inner.kept.keep(owner, &call, payload);
     }
+    drop(arriving);
     call.again.clear();
     Ok((call, body))
 }

@@ -1,10 +1,12 @@
 //! What peers were sent lately.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    io,
+    ops::Range,
     os::unix::fs::FileExt as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rhd_protocol::{
@@ -13,7 +15,13 @@ use rhd_protocol::{
     id::{CallId, Hash, NodeId},
 };
 
-use super::{hash, kept::IDLE, large, spans};
+use super::{
+    hash,
+    kept::IDLE,
+    large,
+    sending::{Claim, Sending},
+    spans,
+};
 use crate::framed::Payload;
 
 /// Parts that are remembered.
@@ -21,11 +29,14 @@ const REMEMBERED: usize = 1024;
 /// How a part looks: so many bytes of so many places.
 const PLACES: u64 = 16;
 const LOOK: usize = 256;
+/// How long a call waits for others that send what it is to send.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How parts looked that peers were sent.
 #[derive(Debug, Default)]
 pub(in crate::calls) struct Sent {
     parts: Mutex<VecDeque<Part>>,
+    sending: Sending<(NodeId, Look)>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +48,7 @@ struct Part {
     at: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Look {
     len: u64,
     hash: Hash,
@@ -49,12 +60,15 @@ pub(in crate::calls) struct Known {
     /// Parts that its host may have.
     pub(in crate::calls) again: Vec<Again>,
     looks: Vec<(u32, Look)>,
+    /// What other calls wait for, until this is dropped.
+    _claims: Vec<Claim>,
 }
 
 impl Sent {
-    /// Looks at the parts of a call, and hashes those that its host may have.
+    /// Looks at the parts of a call, waits for others that send its host the same, and hashes those
+    /// that this may have.
     pub(in crate::calls) async fn known(
-        self: &Arc<Self>,
+        &self,
         host: NodeId,
         parts: &[u64],
         payload: &Payload,
@@ -63,23 +77,69 @@ impl Sent {
         else {
             return Known::default();
         };
-        if large(&spans).next().is_none() {
+        let large: Vec<_> = large(&spans).collect();
+        if large.is_empty() {
             return Known::default();
         }
-        let (sent, payload) = (self.clone(), payload.clone());
-        let look = move || {
-            let mut known = Known::default();
-            for (part, span) in large(&spans) {
-                let look = look(&payload, span.start, span.end - span.start)?;
-                known.looks.push((part, look));
-                let Some(before) = sent.like(host, look) else { continue };
-                let hash = hash(payload.file(), span, None)?;
-                known.again.push(Again { part, call: before.call, of: before.part, hash });
-            }
-            std::io::Result::Ok(known)
-        };
         // A payload that can't be read fails when it is sent.
-        tokio::task::spawn_blocking(look).await.ok().and_then(Result::ok).unwrap_or_default()
+        self.known_of(host, large, payload).await.unwrap_or_default()
+    }
+
+    async fn known_of(
+        &self,
+        host: NodeId,
+        large: Vec<(u32, Range<u64>)>,
+        payload: &Payload,
+    ) -> io::Result<Known> {
+        let looked = payload.clone();
+        let (large, looks) = blocking(move || {
+            let look = |(part, span): &(u32, Range<u64>)| {
+                Ok((*part, look(&looked, span.start, span.end - span.start)?))
+            };
+            let looks = large.iter().map(look).collect::<io::Result<Vec<_>>>()?;
+            Ok((large, looks))
+        })
+        .await?;
+        let claims = self.claims(host, looks.iter().map(|(_, look)| *look).collect()).await;
+        let like = |((part, look), (_, span)): (&(u32, Look), (u32, Range<u64>))| {
+            Some((*part, self.like(host, *look)?, span))
+        };
+        let alike: Vec<_> = looks.iter().zip(large).filter_map(like).collect();
+        let mut known = Known { again: Vec::new(), looks, _claims: claims };
+        if !alike.is_empty() {
+            let hashed = payload.clone();
+            let name = move |(part, before, span): (u32, Part, Range<u64>)| {
+                let hash = hash(hashed.file(), span, None)?;
+                Ok(Again { part, call: before.call, of: before.part, hash })
+            };
+            known.again = blocking(|| alike.into_iter().map(name).collect()).await?;
+        }
+        Ok(known)
+    }
+
+    /// The turns to send what a host was not sent, one for each, once those that send it are done.
+    async fn claims(&self, host: NodeId, looks: BTreeSet<Look>) -> Vec<Claim> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut claims = Vec::new();
+        // In one order for all calls, so that no two wait for each other.
+        for look in looks {
+            if self.like(host, look).is_some() {
+                continue;
+            }
+            match self.sending.claim((host, look), until).await {
+                Some(claim) if self.like(host, look).is_none() => claims.push(claim),
+                Some(_) => {}
+                // Enough: it sends its own.
+                None => break,
+            }
+        }
+        claims
+    }
+
+    /// Calls that send, or wait for others that do.
+    #[cfg(test)]
+    pub(super) fn sending(&self) -> usize {
+        self.sending.calls()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Part>> {
@@ -111,7 +171,13 @@ impl Sent {
     }
 }
 
-fn look(payload: &Payload, start: u64, len: u64) -> std::io::Result<Look> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn look(payload: &Payload, start: u64, len: u64) -> io::Result<Look> {
     let mut bytes = [0; LOOK * PLACES as usize];
     let last = len.saturating_sub(LOOK as u64);
     for (place, bytes) in (0..PLACES).zip(bytes.chunks_mut(LOOK)) {

@@ -1,6 +1,6 @@
 //! What is named, found again and sent nevertheless.
 
-use std::{os::unix::fs::FileExt as _, sync::Arc};
+use std::{os::unix::fs::FileExt as _, sync::Arc, time::Duration};
 
 use rhd_protocol::{
     call::{Again, Call, KEPT_PART},
@@ -8,9 +8,13 @@ use rhd_protocol::{
     id::{CallId, Hash, NodeId},
 };
 
-use super::{kept::Kept, sent::Sent, *};
+use super::{arriving::Arriving, kept::Kept, sent::Sent, *};
+use tokio::time::timeout;
+
 use crate::framed::Payload;
 
+/// Nothing here takes this long unless it hangs.
+const HANGS: Duration = Duration::from_secs(30);
 const HOST: NodeId = NodeId::from_bytes([7; 32]);
 const OWNER: Owner<'static> = Owner { peer: HOST, env: "env" };
 
@@ -49,7 +53,7 @@ async fn fill(kept: &Kept, call: &Call, payload: &Payload) -> (Vec<u32>, Vec<u8>
 
 #[tokio::test]
 async fn a_part_is_sent_once_wherever_it_is_in_later_calls() {
-    let (sent, kept) = (Arc::new(Sent::default()), Kept::new(1 << 30));
+    let (sent, kept) = (Sent::default(), Kept::new(1 << 30));
     let big = noise(1, KEPT_PART + 77);
     let other = noise(2, KEPT_PART);
     let shapes: [&[&[u8]]; 4] =
@@ -73,9 +77,96 @@ async fn a_part_is_sent_once_wherever_it_is_in_later_calls() {
     assert!(known.again.is_empty(), "another host was sent nothing");
 }
 
+/// Waits until so many calls wait for the one that sends, and then ends that.
+async fn waiting(sent: &Sent, waiters: usize, over: impl FnOnce()) {
+    let all_wait = async {
+        while sent.sending() <= waiters {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(HANGS, all_wait).await.expect("not all of them wait");
+    over();
+}
+
+#[tokio::test]
+async fn of_calls_at_the_same_moment_one_sends() {
+    let (sent, big, other) = (Sent::default(), noise(1, KEPT_PART), noise(2, KEPT_PART));
+    let (one, both) = (payload(&[&big]), payload(&[&other, &big]));
+    let (mut of, of_both) = (call(1, &[&big]), call(2, &[&other, &big]));
+    // The first is given up half way, then one is sent.
+    for given_up in [true, false] {
+        let first = sent.known(HOST, &of.parts, &one).await;
+        assert!(first.again.is_empty());
+        if given_up {
+            let next = sent.known(HOST, &of.parts, &one);
+            let (next, ()) = tokio::join!(next, waiting(&sent, 1, || drop(first)));
+            assert!(next.again.is_empty(), "it sends in the place of the first");
+            continue;
+        }
+        // Another host is another matter.
+        let host = NodeId::from_bytes([8; 32]);
+        assert!(sent.known(host, &of.parts, &one).await.again.is_empty());
+        let others =
+            futures::future::join_all([1, 2, 3].map(|_| sent.known(HOST, &of.parts, &one)));
+        let more = sent.known(HOST, &of_both.parts, &both);
+        let over = || {
+            sent.note(HOST, of.id, &first, &[]);
+            drop(first);
+        };
+        let (others, more, ()) = tokio::join!(others, more, waiting(&sent, 4, over));
+        for known in &others {
+            assert_eq!(known.again.len(), 1);
+            assert_eq!((known.again[0].call, known.again[0].part), (of.id, 0));
+        }
+        let named: Vec<u32> = more.again.iter().map(|again| again.part).collect();
+        assert_eq!(named, [1], "the other part is for it to send");
+    }
+    of.id = CallId::from_bytes([3; 16]);
+    assert_eq!(sent.known(HOST, &of.parts, &one).await.again.len(), 1);
+}
+
+#[tokio::test]
+async fn who_waits_too_long_sends() {
+    let sending = sending::Sending::default();
+    let now = tokio::time::Instant::now();
+    let first = sending.claim("it", now).await;
+    assert!(first.is_some());
+    assert!(sending.claim("it", now + Duration::from_millis(5)).await.is_none());
+    assert!(sending.claim("other", now + HANGS).await.is_some());
+    drop(first);
+    assert!(sending.claim("it", now + HANGS).await.is_some());
+    assert_eq!(sending.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_host_waits_for_what_is_under_way_and_names_no_more() {
+    let (sent, kept, arriving) = (Sent::default(), Kept::new(1 << 30), Arriving::default());
+    let big = noise(1, KEPT_PART);
+    let (of, from) = (call(1, &[&big]), payload(&[&big]));
+    sent.note(HOST, of.id, &sent.known(HOST, &of.parts, &from).await, &[]);
+    let mut named = call(2, &[&big]);
+    named.again = sent.known(HOST, &named.parts, &from).await.again;
+    assert!(arriving.begin(HOST, &call(9, &[b"small"])).is_none());
+    for arrives in [false, true] {
+        let coming = arriving.begin(HOST, &of).unwrap();
+        let wait = arriving.wait(HOST, &named);
+        tokio::pin!(wait);
+        assert!(futures::poll!(&mut wait).is_pending());
+        let stranger = NodeId::from_bytes([9; 32]);
+        assert!(futures::poll!(std::pin::pin!(arriving.wait(stranger, &named))).is_ready());
+        if arrives {
+            kept.keep(OWNER, &of, &from);
+        }
+        drop(coming);
+        timeout(HANGS, wait).await.unwrap();
+        assert_eq!(fill(&kept, &named, &from).await.0.is_empty(), arrives);
+    }
+    assert!(futures::poll!(std::pin::pin!(arriving.wait(HOST, &named))).is_ready());
+}
+
 #[tokio::test]
 async fn a_part_that_changed_on_either_side_is_sent() {
-    let (sent, kept) = (Arc::new(Sent::default()), Kept::new(1 << 30));
+    let (sent, kept) = (Sent::default(), Kept::new(1 << 30));
     let big = noise(1, KEPT_PART * 2);
     let first = payload(&[b"x", &big]);
     let mut of = call(1, &[b"x", &big]);
