@@ -6,7 +6,10 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rhd_protocol::{
@@ -14,6 +17,7 @@ use rhd_protocol::{
     machine::reconcile::aside,
 };
 use rustix::fs::FileType;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{cache::Stamp, error::FolderError, tree::Tree};
 
@@ -34,7 +38,13 @@ pub(super) struct Target {
     /// When, for the same.
     moment: String,
     staged: AtomicU64,
+    /// Nobody else begins before the last of what was begun here has ended, also where nobody waits
+    /// for that any more.
+    _turn: Turn,
 }
+
+/// The right to write to a folder.
+pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// A file that is whole, and not yet in its place.
 #[derive(Debug)]
@@ -54,7 +64,12 @@ impl Staged {
 impl Target {
     /// Opens it; a folder is made where there is none. What a killed process left is removed, but for
     /// large files.
-    pub(super) fn open(path: &Path, node: &str, moment: String) -> Result<Self, FolderError> {
+    pub(super) fn open(
+        path: &Path,
+        node: &str,
+        moment: String,
+        turn: Turn,
+    ) -> Result<Self, FolderError> {
         fs::create_dir_all(path).map_err(FolderError::file("create", path))?;
         let tree = Tree::open(path).map_err(FolderError::file("open", path))?;
         let staging = path.join(STAGING);
@@ -65,7 +80,8 @@ impl Target {
                 fs::remove_file(&entry).map_err(FolderError::file("remove", entry))?;
             }
         }
-        Ok(Self { tree, node: node.into(), moment, staged: AtomicU64::default() })
+        let (node, staged) = (node.into(), AtomicU64::default());
+        Ok(Self { tree, node, moment, staged, _turn: turn })
     }
 
     pub(super) fn tree(&self) -> &Tree {
@@ -201,5 +217,12 @@ impl Target {
             }
         }
         let _ = fs::remove_dir(&staging);
+    }
+}
+
+impl Drop for Target {
+    /// Where it was given up, too.
+    fn drop(&mut self) {
+        self.finish(false);
     }
 }

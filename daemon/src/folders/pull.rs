@@ -28,7 +28,7 @@ use super::{
     fetch,
     ignored::Rules,
     local,
-    place::Target,
+    place::{Target, Turn},
     round::{Progress, Round, rounds},
     saved::Kept,
     scan::{Scan, scan, skip},
@@ -63,19 +63,20 @@ pub(super) struct Pull<'a> {
 impl Pull<'_> {
     /// Does it, in as many rounds as it takes.
     pub(super) async fn run(&self) -> Result<Synced, FolderError> {
-        let _turn = self.folders.turn(self.to).await;
-        let mut done = rounds(|| self.round()).await?;
+        let turn = Arc::new(self.folders.turn(self.to).await);
+        let mut done = rounds(|| self.round(&turn)).await?;
         done.node = self.folders.inner.mesh.name();
         done.path = self.to.display().to_string();
         Ok(done)
     }
 
-    async fn round(&self) -> Result<(Synced, Vec<String>), FolderError> {
+    async fn round(&self, turn: &Turn) -> Result<(Synced, Vec<String>), FolderError> {
         let inner = &self.folders.inner;
         let (to, node, moment) = (PathBuf::from(self.to), inner.mesh.name(), super::moment());
         let (known, opened) = (inner.known.clone(), self.to.to_owned());
+        let turn = turn.clone();
         let ours = blocking(move || {
-            let target = Target::open(&opened, &node, moment)?;
+            let target = Target::open(&opened, &node, moment, turn)?;
             Ok((Arc::new(target), scan(&opened, &known)?))
         });
         let (target, ours, theirs, scanned, found) = match self.source {

@@ -30,7 +30,8 @@ async fn what_appears_under_way_is_set_aside() {
     other.pull(&one, "x").await.unwrap();
     one.write("x", &[("b", b"theirs again"), ("c", b"theirs")]);
     // As if somebody wrote between the look and the write: the stamps that were seen are of no file.
-    let target = place::Target::open(&other.at("x"), "other", "now".into()).unwrap();
+    let turn = Arc::new(other.folders.turn(&other.at("x")).await);
+    let target = place::Target::open(&other.at("x"), "other", "now".into(), turn).unwrap();
     other.write("x", &[("c", b"mine")]);
     let staged = |bytes: &[u8]| {
         use std::os::unix::fs::FileExt as _;
@@ -67,6 +68,34 @@ async fn two_who_write_to_one_folder_take_turns() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.written + second.written, 200, "{first:?} {second:?}");
     assert!(first.conflicts.is_empty() && second.conflicts.is_empty());
+    assert_eq!(other.read("x"), one.read("x"));
+}
+
+#[tokio::test]
+async fn what_is_given_up_leaves_nothing_and_the_next_has_its_turn() {
+    let [one, other] = Node::pair(Role::Member).await;
+    one.write("x", &[("a", b"theirs")]);
+    // It takes the question, and does not answer.
+    let mut streams = one.folders.inner.mesh.accept(wire::FOLDER);
+    let asked = tokio::select! {
+        done = other.pull(&one, "x") => panic!("nobody answered: {done:?}"),
+        asked = async {
+            let asked = streams.recv().await;
+            soon(async {
+                while !other.at("x/.rhd-sync").exists() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            asked
+        } => asked,
+    };
+    // What looks at the folder goes on for a moment.
+    drop(soon(other.folders.turn(&other.at("x"))).await);
+    assert!(!other.at("x/.rhd-sync").exists());
+    drop(asked);
+    one.serve();
+    other.pull(&one, "x").await.unwrap();
     assert_eq!(other.read("x"), one.read("x"));
 }
 
