@@ -80,17 +80,7 @@ impl Runs {
         }
         self.records.no_copy_of(id);
         let info = self.records.known(id).await?;
-        let removed = self.records.blocking(move |records| {
-            records.folder(id).remove()?;
-            if folder::pointed(&records.names, &info.name) == Some(id) {
-                let before = prune::records(records).into_iter().find(|i| i.name == info.name);
-                match before {
-                    Some(before) => folder::point(&records.names, &info.name, before.id)?,
-                    None => folder::unpoint(&records.names, &info.name),
-                }
-            }
-            Ok(())
-        });
+        let removed = self.records.blocking(move |records| records.forget(id, &info.name));
         removed.await.ok_or_else(|| error::not_removed(&self.node()))
     }
 

@@ -65,6 +65,21 @@ impl Records {
         }
         removed.push_back(id);
     }
+
+    /// Removes the record of a run; its name is that of the run before it then.
+    pub(super) fn forget(&self, id: CallId, name: &str) -> io::Result<()> {
+        self.folder(id).remove()?;
+        if folder::pointed(&self.names, name) != Some(id) {
+            return Ok(());
+        }
+        match prune::records(self).into_iter().find(|info| info.name == name) {
+            Some(before) => folder::point(&self.names, name, before.id),
+            None => {
+                folder::unpoint(&self.names, name);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Runs {
@@ -161,6 +176,11 @@ impl Runs {
                 .is_none_or(|other| other.info.started_ms < started);
             if !name.is_empty() && newest {
                 folder::point(&records.names, &name, id)?;
+            }
+            // Who removes it meanwhile may have looked for it before it was there.
+            if lock(&records.removed).contains(&id) {
+                records.forget(id, &name)?;
+                return Ok(false);
             }
             records.ended.send_modify(|ended| *ended += 1);
             Ok(true)

@@ -1,6 +1,6 @@
 //! The room without workers: replies come from the tests themselves.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rhd_protocol::{
@@ -324,6 +324,38 @@ async fn only_the_whole_record_of_an_own_call_is_taken_in() {
     assert_eq!(frames, [log("hello"), done(5)]);
     caller.runs.remove(id).await.unwrap();
     assert!(!caller.runs.has_copy(id).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_removed_as_its_copy_comes_is_gone() {
+    let (host, caller) = (Room::new(Config::default()), Room::new(Config::default()));
+    let me = caller.runs.records.admissions.me;
+    for n in 0..100 {
+        let mut call = Call::new(CallId::from_bytes([n; 16]), "/a/f");
+        call.run = Some(RunOptions { name: "/a/one".into(), detach: true, get: false });
+        let recorded = host.runs.record(&call, &Bytes::new(), me).await.unwrap();
+        let Recorded::Now(recording) = recorded else { panic!("there was one before") };
+        let id = call.id;
+        let replies = Ready::new(&recording, [done(5)]);
+        recording.pump(replies).await;
+        let (to, _) = caller.runs.room_for(id).await.unwrap().unwrap();
+        fs::create_dir(&to).unwrap();
+        let from = host.runs.records.folder(id).path().to_owned();
+        for name in ["meta", "replies", "inputs"] {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+        let meta = fs::metadata(to.join("meta")).unwrap().ino();
+        let runs = caller.runs.clone();
+        let taken = tokio::spawn(async move { runs.take_in(id, "here".into()).await });
+        // It is wanted, and on its way to its place.
+        while fs::metadata(to.join("meta")).is_ok_and(|now| now.ino() == meta) {}
+        // There may be none yet; then it is not taken in.
+        let _ = caller.runs.remove(id).await;
+        let _ = taken.await.unwrap();
+        assert!(!caller.runs.has_copy(id).await, "{n}: it is there again");
+        assert_eq!(caller.runs.id_of("/a/one").unwrap(), None, "{n}");
+        host.runs.remove(id).await.unwrap();
+    }
 }
 
 #[tokio::test]
