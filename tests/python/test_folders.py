@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rhd as rh
 from conftest import Node, until
+from rhd.origin import MAX_INPUTS
 
 MIB = 1 << 20
 
@@ -257,6 +258,31 @@ def test_a_function_gets_a_folder_that_is_there(mesh: Mesh, source: Path) -> Non
     assert "/folders/source-" in copy.path
     assert rh.function(total).to("beta")(copy) == 3
     assert rh.folder(source).to("beta").path == copy.path, "the same place each time"
+
+
+def test_many_files_of_a_folder_are_read_where_they_are(mesh: Mesh, source: Path) -> None:
+    """Not by way of the store, but for those whose hashes the record of the call names."""
+    count = 80
+    write(source, {f"{n:02}": f"content {n}".encode() for n in range(count)})
+
+    def read(folder: rh.Folder, name: str) -> tuple[list[bytes], list[str]]:
+        import rhd as rh
+
+        both = [folder.get(one) + folder.open(one).read() for one in folder.ls()]
+        rh.blob(b"made", name=name)
+        return both, [folder.open(one, "r").name for one in folder.ls()[-2:]]
+
+    copy = rh.folder(source).to("beta")
+    both, opened = rh.function(read).to("beta")(copy, name := "made-of-many-files")
+    assert both == [f"content {n}".encode() * 2 for n in range(count)]
+    assert opened == [f"{copy.path}/{n}" for n in (78, 79)], "the very files"
+    (made,) = rh.load(name).history()
+    assert len(made.inputs) == MAX_INPUTS and made.more_inputs
+
+    here = rh.folder(source)
+    assert here.get("00") == b"content 0" and here.open("01").name == str(source / "01")
+    with pytest.raises(rh.NotFound):
+        here.get("99")
 
 
 @pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../x", "", "a//b"])

@@ -53,6 +53,8 @@ class Folder(SavedTree):
     """A folder of a node; made by `rh.folder`."""
 
     kind = "folder"
+    # Whether its node is this one, once that was asked.
+    _is_here: bool | None = None
 
     def __init__(self, path: str, name: str | None, node: str | None) -> None:
         self._path = path if node else local(path)
@@ -177,7 +179,9 @@ class Folder(SavedTree):
         return bool(_ask("exists", node=self._node, path=self._path))
 
     def _file(self, name: str) -> File:
-        return File(self._at(name), None, self._node)
+        if self._is_here is None:
+            self._is_here = self._node in (None, here.name)
+        return File(self._at(name), None, None if self._is_here else self._node)
 
     def _at(self, name: str) -> str:
         parts = name.split("/")
@@ -191,7 +195,7 @@ class Folder(SavedTree):
     def __getstate__(self) -> dict[str, Any]:
         # Elsewhere, this node has to be called by its name.
         node = None if system_of(self._path) else self.system
-        return {**self.__dict__, "_node": node, "_copies": [], "_origin": None}
+        return {**self.__dict__, "_node": node, "_copies": [], "_origin": None, "_is_here": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -56,6 +56,16 @@ def read(content_hash: str, name: str | None) -> None:
         _reads.setdefault(call, Reads()).add(named(content_hash, name))
 
 
+def noted() -> bool:
+    """Whether one more reading would be noted: in a call that has not read too much yet."""
+    call = _call()
+    if call is None:
+        return False
+    with _lock:
+        reads = _reads.get(call)
+        return reads is None or not reads.more
+
+
 def current(inputs: Iterable[str] | None = None) -> Origin | None:
     """What makes what is stored now: the call, and what it has read by now, or these inputs."""
     call = _call()
