@@ -11,7 +11,7 @@ use rhd_tests::{command, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a person should see, in this order, with a network for packages or without.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 15] = [
     "1. start three nodes",
     "2. invite and join by ticket",
     "3. send a function to gpu",
@@ -23,7 +23,9 @@ const STEPS: [&str; 13] = [
     "10. a run is cancelled",
     "11. cloud is killed in the middle of a call",
     "12. change one line",
-    "13. functions in Rust",
+    "13. a folder of 2000 files",
+    "14. a blob with a name",
+    "15. functions in Rust",
     "done in ",
 ];
 
@@ -50,6 +52,12 @@ fn demo(vars: &[(&str, &str)]) -> String {
         "PeerLost: ",
         ".status -> INTERRUPTED",
         "Good morning, Ada",
+        "-> 2000 files in ",
+        "lines(copy) -> 200000",
+        "brought to both -> [1, 1] files",
+        "lines(copy) -> 200001",
+        "versions [2, 1]",
+        ".rollback(1), .fetch() -> [1.0, 2.0]",
         "pi.call(1_000_000).await? -> 3.14",
         "Timeout: ",
     ] {

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import statistics
 import subprocess
+import tempfile
 import time
 
 import rhd as rh
@@ -14,6 +15,7 @@ import work
 
 PIDS = json.loads(os.environ["RHD_DEMO_PIDS"])
 WARM_CALLS = 2000
+FILES = 2000
 
 
 class Step:
@@ -137,6 +139,40 @@ def edit(greet):
         say(f"edited file to new result in {time.perf_counter() - started:.2f} s")
 
 
+def folders():
+    # Outside the project, which goes with every function.
+    here = pathlib.Path(tempfile.mkdtemp())
+    for i in range(FILES):
+        (here / f"{i:04}.txt").write_text(f"line of file {i}\n" * 100)
+    with Step(f"13. a folder of {FILES} files: to gpu, from gpu to cloud; one file changes") as say:
+        folder = rh.folder(str(here))
+        started = time.perf_counter()
+        there = folder.to("gpu")
+        took = time.perf_counter() - started
+        say(f"there = rh.folder(here).to('gpu') -> {there.last.written} files in {took:.2f} s")
+        copy = there.to("cloud")
+        say(f"copy = there.to('cloud')  # not by here -> {copy.last.written} files")
+        lines = rh.function(work.lines).to("cloud")
+        say(f"lines(copy) -> {lines(copy)}")
+        with (here / "0000.txt").open("a") as file:
+            file.write("one more\n")
+        started = time.perf_counter()
+        written = [folder.to("gpu").last.written, there.to("cloud").last.written]
+        took = time.perf_counter() - started
+        say(f"one more line, brought to both -> {written} files in {took * 1000:.0f} ms")
+        say(f"lines(copy) -> {lines(copy)}")
+
+
+def versions():
+    with Step("14. a blob with a name on gpu, and its versions") as say:
+        blob = rh.blob([1.0, 2.0], name="weights", system="gpu")
+        blob.write([3.0, 4.0])
+        say(f"rh.load('weights').fetch() -> {rh.load('weights').fetch()}")
+        say(f".history() -> versions {[version.number for version in blob.history()]}")
+        blob.rollback(1)
+        say(f".rollback(1), .fetch() -> {rh.load('weights').fetch()}")
+
+
 if __name__ == "__main__":
     greet = calls()
     packages()
@@ -145,3 +181,5 @@ if __name__ == "__main__":
     cancellation()
     loss_of_a_node()
     edit(greet)
+    folders()
+    versions()

@@ -44,7 +44,7 @@ fn count_up() -> impl Iterator<Item = u64> {
 
 pub(super) async fn show(laptop: &Client, ui: &mut Ui) -> Result<(), ErrorInfo> {
     let gpu = laptop.cluster("gpu");
-    let mut step = Step::start(ui, "13. functions in Rust: this very program, as a worker on gpu")?;
+    let mut step = Step::start(ui, "15. functions in Rust: this very program, as a worker on gpu")?;
     let pi = estimate_pi::to(&gpu).await?;
     step.say("let pi = estimate_pi::to(&gpu).await?")?;
     step.say(&format!("pi.call(1_000_000).await? -> {}", pi.call(1_000_000).await?))?;

@@ -46,6 +46,10 @@ def tidy(path):
             os.unlink(path)
 
 
+def lines(folder):
+    return sum(len(folder.get(name).splitlines()) for name in folder.ls())
+
+
 class Counter:
     """State that lives on another node."""
 
