@@ -47,6 +47,7 @@ use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use rhd_protocol::{
@@ -134,9 +135,9 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Now, as part of a name.
-fn moment() -> String {
-    let now = time::OffsetDateTime::from(std::time::SystemTime::now());
+/// A time to the second, as part of a name.
+fn moment(at: SystemTime) -> String {
+    let now = time::OffsetDateTime::from(at);
     format!(
         "{:04}{:02}{:02}-{:02}{:02}{:02}",
         now.year(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,29 @@ def test_what_changed_on_both_sides_is_set_aside(s3: Store, source: Path) -> Non
     s3.put(f"{s3.name}/x/a.txt", b"again there")
     back = far.to("here", str(source)).last
     assert back is not None
-    (aside,) = back.conflicts
-    assert (source / aside).read_bytes() == b"again here"
-    assert (source / "a.txt").read_bytes() == b"again there"
+    # What was set aside there came, too: within one second both would have the same name.
+    (other,) = back.conflicts
+    there, here, now = (source / aside, source / other, source / "a.txt")
+    contents = [path.read_bytes() for path in (there, here, now)]
+    assert contents == [b"changed there", b"again here", b"again there"]
+    assert len(list(source.iterdir())) == 3
+
+
+def test_what_is_set_aside_there_has_a_name_that_nothing_here_has(s3: Store, source: Path) -> None:
+    # Whenever it is done: what is here has the name of each second. Two long names become one.
+    name, twins = "a.conflict-near-{}.txt", [f"{'n' * 240}{letter}" for letter in "pq"]
+    now = datetime.now(timezone.utc)
+    stamps = [f"{now + timedelta(seconds=s):%Y%m%d-%H%M%S}" for s in range(120)]
+    write(source, {name.format(stamp): stamp.encode() for stamp in stamps})
+    write(source, {path: b"here" for path in ["a.txt", *twins]})
+    for path in ["a.txt", *twins]:
+        s3.put(f"{s3.name}/x/{path}", f"{path} there".encode())
+    done = rh.folder(source).to("s3", f"{s3.name}/x").last
+    assert done is not None
+    asides = {s3.get(f"{s3.name}/x/{aside}") for aside in done.conflicts}
+    assert asides == {f"{path} there".encode() for path in ["a.txt", *twins]}
+    for path in source.iterdir():
+        assert s3.get(f"{s3.name}/x/{path.name}") == path.read_bytes()
 
 
 def test_both_sides_are_brought_together(s3: Store, source: Path) -> None:

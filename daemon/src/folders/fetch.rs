@@ -77,7 +77,7 @@ impl Spot {
     pub(super) fn clear(&self, round: &Round) -> Result<Option<String>, FolderError> {
         let path = &self.entry(round).path;
         let there = self.aside && round.target.has(path)?;
-        there.then(|| round.target.aside(path)).transpose()
+        there.then(|| round.target.aside(path, &round.theirs)).transpose()
     }
 
     /// Puts a file there; the name that something else got for it.
@@ -88,7 +88,8 @@ impl Spot {
     ) -> Result<(Stamp, Option<String>), FolderError> {
         let aside = self.clear(round)?;
         let seen = self.seen(round).filter(|_| !self.aside);
-        let (stamp, moved) = round.target.put(staged, &self.entry(round).path, seen)?;
+        let path = &self.entry(round).path;
+        let (stamp, moved) = round.target.put(staged, path, seen, &round.theirs)?;
         Ok((stamp, moved.or(aside)))
     }
 }

@@ -123,7 +123,7 @@ fn clear(round: &Round, steps: &[Step<'_>]) -> Result<(), FolderError> {
             },
             Fate::Away => {
                 let blocked = blocked(steps, step.path);
-                match round.target.away(step.path, blocked) {
+                match round.target.away(step.path, blocked, &round.theirs) {
                     Ok(name) => round.progress().done.set_aside(Some(name)),
                     Err(error) => round.note(step.path, error)?,
                 }
@@ -160,7 +160,7 @@ fn place(round: &Round, step: &Step<'_>, file: Option<Staged>) -> Result<(), Fol
         Some(file) => spot.put(round, file).map(|(_, moved)| moved),
         None => spot.clear(round).and_then(|aside| {
             let seen = spot.seen(round).filter(|_| aside.is_none());
-            Ok(round.target.make(entry, seen)?.or(aside))
+            Ok(round.target.make(entry, seen, &round.theirs)?.or(aside))
         }),
     };
     match placed {

@@ -14,7 +14,7 @@ use std::{
 
 use rhd_protocol::{
     folder::{Entry, STAGING},
-    machine::reconcile::aside,
+    machine::reconcile::{aside, is_free},
 };
 use rustix::fs::FileType;
 use tokio::sync::OwnedMutexGuard;
@@ -115,14 +115,15 @@ impl Target {
     }
 
     /// Puts a file in its place, where `seen` was when it was looked at; the new name of what has
-    /// changed since, or was not there to be seen.
+    /// changed since, or was not there to be seen. It is none of `theirs`, which may still come.
     pub(super) fn put(
         &self,
         staged: Staged,
         path: &str,
         seen: Option<Stamp>,
+        theirs: &[Entry],
     ) -> Result<(Stamp, Option<String>), FolderError> {
-        let moved = self.clear(path, seen)?;
+        let moved = self.clear(path, seen, theirs)?;
         // Replacing what was seen; anything else has been moved out of the way.
         let placed = self.tree.rename(&staged.name, path, seen.is_some() && moved.is_none());
         placed.map_err(self.failed("write", path))?;
@@ -135,9 +136,10 @@ impl Target {
         &self,
         entry: &Entry,
         seen: Option<Stamp>,
+        theirs: &[Entry],
     ) -> Result<Option<String>, FolderError> {
         let path = entry.path.as_str();
-        let moved = self.clear(path, seen)?;
+        let moved = self.clear(path, seen, theirs)?;
         if seen.is_some() && moved.is_none() {
             self.tree.remove(path, false).map_err(self.failed("remove", path))?;
         }
@@ -155,36 +157,50 @@ impl Target {
     }
 
     /// Sees to it that a file can be put at a path: what is there is as it was seen, or moves away.
-    fn clear(&self, path: &str, seen: Option<Stamp>) -> Result<Option<String>, FolderError> {
+    fn clear(
+        &self,
+        path: &str,
+        seen: Option<Stamp>,
+        theirs: &[Entry],
+    ) -> Result<Option<String>, FolderError> {
         let failed = |what| self.failed(what, path);
         let Some(stat) = self.tree.stat(path).map_err(failed("look at"))? else { return Ok(None) };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             // Only an empty one is in the way of nobody.
             self.tree.remove(path, true).map_err(failed("remove"))?;
             return match self.tree.stat(path).map_err(failed("look at"))? {
-                Some(_) => self.aside(path).map(Some),
+                Some(_) => self.aside(path, theirs).map(Some),
                 None => Ok(None),
             };
         }
         match seen {
             Some(seen) if seen == Stamp::of_stat(&stat) => Ok(None),
-            _ => self.aside(path).map(Some),
+            _ => self.aside(path, theirs).map(Some),
         }
     }
 
     /// Gives what is at a path another name, which it returns.
-    pub(super) fn aside(&self, path: &str) -> Result<String, FolderError> {
-        self.away(path, path)
+    pub(super) fn aside(&self, path: &str, theirs: &[Entry]) -> Result<String, FolderError> {
+        self.away(path, path, theirs)
     }
 
     /// Moves what is at a path away from `blocked`, which is that or a folder above it: the new name is
-    /// beside that.
-    pub(super) fn away(&self, path: &str, blocked: &str) -> Result<String, FolderError> {
+    /// beside that. What they set aside within the same second may have come to have such a name, too.
+    pub(super) fn away(
+        &self,
+        path: &str,
+        blocked: &str,
+        theirs: &[Entry],
+    ) -> Result<String, FolderError> {
         let mut nth = 0;
         loop {
             let beside = aside(blocked, &self.node, &self.moment, nth);
             let name = format!("{beside}{}", &path[blocked.len()..]);
-            match self.tree.rename(path, &name, false) {
+            let moved = match is_free(theirs, &beside) {
+                true => self.tree.rename(path, &name, false),
+                false => Err(io::ErrorKind::AlreadyExists.into()),
+            };
+            match moved {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && nth < 1000 => nth += 1,
                 done => {
                     self.tree.forget();

@@ -12,6 +12,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
 use rhd_protocol::{
@@ -72,7 +73,8 @@ impl Pull<'_> {
 
     async fn round(&self, turn: &Turn) -> Result<(Synced, Vec<String>), FolderError> {
         let inner = &self.folders.inner;
-        let (to, node, moment) = (PathBuf::from(self.to), inner.mesh.name(), super::moment());
+        let (to, node, moment) =
+            (PathBuf::from(self.to), inner.mesh.name(), super::moment(SystemTime::now()));
         let (known, opened) = (inner.known.clone(), self.to.to_owned());
         let turn = turn.clone();
         let ours = blocking(move || {

@@ -4,13 +4,14 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rhd_protocol::{
     folder::{Entry, MAX_NAMED, Synced},
     id::Hash,
-    machine::reconcile::{Fate, Mode, aside, going, plan, spare},
+    machine::reconcile::{Fate, Mode, aside, going, is_free, plan, spare},
 };
 
 use super::{
@@ -225,7 +226,10 @@ impl Push<'_> {
     fn steps(&self, round: &Round) -> (Vec<Put>, Vec<String>) {
         let ours = round.listing.entries();
         let (mut puts, mut gone) = (Vec::new(), Vec::new());
-        let (node, moment) = (self.folders.inner.mesh.name(), super::moment());
+        let (node, moment) = (self.folders.inner.mesh.name(), super::moment(SystemTime::now()));
+        // Names of what is set aside; a copy would overwrite whatever has one of them already.
+        let mut given: HashSet<String> = HashSet::new();
+        let is_new = |name: &str| is_free(&ours, name) && is_free(&round.theirs, name);
         let mut progress = round.progress();
         for step in plan(self.mode, &round.common, &round.theirs, &ours) {
             match (step.fate, step.theirs) {
@@ -234,7 +238,7 @@ impl Push<'_> {
                     let moved = (step.fate == Fate::Aside).then(|| {
                         let name = |nth| aside(step.path, &node, &moment, nth);
                         let mut nth = 0;
-                        while round.listing.object(&name(nth)).is_some() {
+                        while !is_new(&name(nth)) || !given.insert(name(nth)) {
                             nth += 1;
                         }
                         name(nth)

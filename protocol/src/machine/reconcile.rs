@@ -151,6 +151,15 @@ fn clear_the_way(steps: &mut [Step<'_>]) {
     }
 }
 
+/// Whether nothing in a sorted list has a path, nor is below it.
+pub fn is_free(entries: &[Entry], path: &str) -> bool {
+    let from = |path: &str| entries.partition_point(|entry| entry.path.as_str() < path);
+    let below = format!("{path}/");
+    let taken = entries.get(from(path)).is_some_and(|entry| entry.path == path)
+        || entries.get(from(&below)).is_some_and(|entry| entry.path.starts_with(&below));
+    !taken
+}
+
 /// A name beside `path` for what was changed on both sides: as it was on `node`, set aside at `stamp`,
 /// for the `nth` time.
 pub fn aside(path: &str, node: &str, stamp: &str, nth: usize) -> String {
@@ -295,6 +304,14 @@ mod tests {
                 prop_assert!(matches!(step.fate, Fate::Same | Fate::Keep), "{step:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_path_is_free_unless_something_has_it_or_is_below() {
+        let list = [entry("a", 1), entry("b-/c", 1), entry("b/c/d", 1), entry("bc", 1)];
+        let free = |path| is_free(&list, path);
+        assert!(!free("a") && !free("b") && !free("b/c") && !free("b/c/d") && !free("b-"));
+        assert!(free("c") && free("b/c/d/e") && free("b/") && free("") && is_free(&[], "a"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Folders that change under way, and what is in the way.
 
-use std::os::unix::fs::symlink;
+use std::{os::unix::fs::symlink, time::Duration};
 
-use rhd_protocol::pieces::PIECE;
+use rhd_protocol::{machine::reconcile::aside, pieces::PIECE};
 
 use super::*;
 
@@ -39,11 +39,11 @@ async fn what_appears_under_way_is_set_aside() {
         staged.file.write_all_at(bytes, 0).unwrap();
         staged
     };
-    let (_, moved) = target.put(staged(b"theirs"), "c", None).unwrap();
+    let (_, moved) = target.put(staged(b"theirs"), "c", None, &[]).unwrap();
     assert_eq!(moved.as_deref(), Some("c.conflict-other-now"));
     let seen = Stamp::of(&fs::metadata(other.at("x/b")).unwrap());
     other.write("x", &[("b", b"written meanwhile")]);
-    let (_, moved) = target.put(staged(b"theirs again"), "b", Some(seen)).unwrap();
+    let (_, moved) = target.put(staged(b"theirs again"), "b", Some(seen), &[]).unwrap();
     assert_eq!(moved.as_deref(), Some("b.conflict-other-now"));
     target.finish(true);
     let files = other.read("x");
@@ -53,6 +53,29 @@ async fn what_appears_under_way_is_set_aside() {
         (files["c"].as_slice(), files["b"].as_slice()),
         (&b"theirs"[..], &b"theirs again"[..])
     );
+}
+
+#[tokio::test]
+async fn what_they_set_aside_and_what_is_set_aside_here_have_two_names() {
+    let [one, other] = Node::pair(Role::Member).await;
+    one.serve();
+    // Whenever it is done: theirs has the names of each second, one listed before what differs, one after.
+    let now = SystemTime::now();
+    let stamps: Vec<String> = (0..120).map(|s| moment(now + Duration::from_secs(s))).collect();
+    let name = |path: &str, stamp: &str| aside(path, "other", stamp, 0);
+    let before: Vec<String> =
+        stamps.iter().flat_map(|at| [name("a.txt", at), name("b", at)]).collect();
+    let files: Vec<(&str, &[u8])> = before.iter().map(|n| (n.as_str(), n.as_bytes())).collect();
+    one.write("x", &files);
+    one.write("x", &[("a.txt", b"theirs"), ("b", b"theirs")]);
+    other.write("x", &[("a.txt", b"mine"), ("b", b"mine")]);
+    let done = other.pull(&one, "x").await.unwrap();
+    assert!(done.skipped.is_empty(), "{done:?}");
+    let mut expected = one.read("x");
+    let asides = &done.conflicts;
+    assert!(asides.len() == 2 && asides.iter().all(|name| !before.contains(name)), "{done:?}");
+    expected.extend(asides.iter().map(|name| (name.clone(), b"mine".to_vec())));
+    assert_eq!(other.read("x"), expected);
 }
 
 #[tokio::test]
